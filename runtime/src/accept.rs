@@ -1,0 +1,113 @@
+//! Accepts TCP connections and survives what `accept` can throw at a long-lived server.
+//!
+//! Does not limit how many connections there are, and does not speak on them.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use tokio::net::{TcpListener, TcpStream};
+
+/// How long to wait after the process or the machine ran out of something that a closing connection gives back.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+
+/// Returns the next connection, with `TCP_NODELAY` set.
+///
+/// Errors of a connection that died in the backlog are skipped. Exhaustion (no file descriptors, no memory) is logged
+/// and tried again after a pause, because giving up would turn a passing shortage into an outage.
+///
+/// # Cancel safety
+///
+/// Dropping the future loses no connection.
+pub async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                // Fails only if the peer is gone already, which the first read will tell.
+                let _ = stream.set_nodelay(true);
+                return (stream, peer);
+            }
+            Err(error) if died_in_backlog(&error) => {}
+            Err(error) => {
+                tracing::warn!(%error, "Cannot accept a connection, trying again");
+                tokio::time::sleep(EXHAUSTED_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn died_in_backlog(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    )
+}
+
+/// Binds a listener for `address`.
+///
+/// # Errors
+///
+/// Names the address, and for an address in use says how to find out who holds it.
+pub async fn bind(what: &str, address: SocketAddr) -> Result<TcpListener, BindError> {
+    let failed = |source| BindError {
+        what: what.to_owned(),
+        address,
+        source,
+    };
+    TcpListener::bind(address).await.map_err(failed)
+}
+
+/// A listener could not be bound.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address} for {what}: {}", reason(source, *address))]
+pub struct BindError {
+    what: String,
+    address: SocketAddr,
+    source: io::Error,
+}
+
+fn reason(error: &io::Error, address: SocketAddr) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "the port is in use; choose another, or stop its holder (`ss -ltnp 'sport = :{}'` names it)",
+            address.port()
+        ),
+        io::ErrorKind::PermissionDenied => {
+            format!(
+                "permission denied; choose a port above 1023 instead of {}",
+                address.port()
+            )
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            format!(
+                "no interface of this machine has the address {}",
+                address.ip()
+            )
+        }
+        _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_in_use_is_named_with_its_remedy() {
+        let first = bind("tests", ([127, 0, 0, 1], 0).into()).await.unwrap();
+        let address = first.local_addr().unwrap();
+        let error = bind("tests", address).await.unwrap_err().to_string();
+        assert!(error.contains(&address.to_string()), "{error}");
+        assert!(error.contains("in use"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_accepted_without_delay_for_small_writes() {
+        let listener = bind("tests", ([127, 0, 0, 1], 0).into()).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (client, (served, peer)) = tokio::join!(TcpStream::connect(address), accept(&listener));
+        assert_eq!(client.unwrap().local_addr().unwrap(), peer);
+        assert!(served.nodelay().unwrap());
+    }
+}
