@@ -1,0 +1,65 @@
+# `make demo` shows the product; `make test` proves it. `make help` lists the parts.
+
+CACHE := $(or $(STILLWAKE_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/stillwake)
+export STILLWAKE_CACHE := $(CACHE)
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+
+CARGO_DENY_VERSION := 0.20.2
+CARGO_DENY := $(CACHE)/tools/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
+HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+FUZZ_TIME ?= 600
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint docs deny advisories unit local servers sidecar footprint fuzz rust
+
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+rust:
+	@command -v cargo >/dev/null || { echo "cargo is missing: install Rust 1.95 or newer with rustup, then run make again" >&2; exit 1; }
+	@command -v cc >/dev/null || { echo "a C compiler is missing: install one (on Debian or Ubuntu: apt-get install gcc)" >&2; exit 1; }
+
+demo: rust ## Build Stillwake and watch an app go 0 -> many -> 0 under load (about a minute after the build)
+	@echo "Building stillwake and its sidecar into $(CARGO_TARGET_DIR) (a few minutes the first time)"
+	cargo build --release --locked -p stillwake -p stillwake-sidecar
+	$(CARGO_TARGET_DIR)/release/stillwake demo
+
+test: lint docs deny unit local ## Everything that CI runs
+	@echo "All parts passed: lint, docs, deny, unit, local"
+
+lint: rust ## Format and clippy, warnings denied
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
+
+docs: rust ## The API documentation builds without a warning
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --all-features --no-deps --locked --document-private-items
+
+deny: rust $(CARGO_DENY) ## Licences, banned and duplicate crates, sources
+	$(CARGO_DENY) --all-features check bans licenses sources
+
+advisories: rust $(CARGO_DENY) ## Known vulnerabilities (needs the RustSec database from the network)
+	$(CARGO_DENY) --all-features check advisories
+
+$(CARGO_DENY):
+	@echo "Installing cargo-deny $(CARGO_DENY_VERSION) into $(CACHE)/tools (a few minutes, once)"
+	cargo install cargo-deny --version $(CARGO_DENY_VERSION) --locked --root $(CACHE)/tools/cargo-deny-$(CARGO_DENY_VERSION)
+
+unit: rust ## Unit, property and single-binary tests
+	cargo test --workspace --exclude stillwake-e2e --all-features --locked
+
+servers: ## Install the servers and clients that the local suites run against
+	tests/setup.sh
+
+local: rust servers ## The suites that drive `stillwake run` end to end
+	cargo build --workspace --bins --locked
+	cargo test -p stillwake-e2e --locked
+
+sidecar: rust ## The static sidecar binary, as it ships
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --profile dist --locked -p stillwake-sidecar --target $(HOST)
+	@ls -l $(CARGO_TARGET_DIR)/$(HOST)/dist/stillwake-sidecar
+
+footprint: sidecar ## Size and memory of the sidecar, idle and after a minute of load
+	tests/footprint.sh
+
+fuzz: rust ## Fuzz the relay's view of HTTP for FUZZ_TIME seconds (nightly Rust and cargo-fuzz)
+	cd proxy && cargo +nightly fuzz run conversation -- -max_total_time=$(FUZZ_TIME)
