@@ -1,1 +1,281 @@
-//! sidecar
+//! The sidecar: stands in front of one app, counts the requests in flight and tells the aggregators.
+//!
+//! Puts together the relay, the readiness watch and the reporter. Knows nothing of Kubernetes' API: what it has to know
+//! is in its environment.
+
+use std::{io, net::IpAddr, net::SocketAddr, sync::Arc, time::Duration};
+
+use stillwake_proto::report::{Hello, Port, Role};
+use stillwake_proxy::{
+    drain::Drain,
+    ignore::IgnoreRules,
+    in_flight::InFlight,
+    listener,
+    relay::{Relay, RelaySettings, Upstream},
+};
+use stillwake_reporting::{Reporter, ReportingConfig, random_epoch};
+use stillwake_runtime::{
+    accept::{self, BindError},
+    admin::Admin,
+    logging::{self, LoggingError},
+    metrics::registry,
+    readiness::Readiness,
+    shutdown::Shutdown,
+};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+    task::{JoinError, JoinSet},
+    time::timeout,
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::{
+    env::{Config, PortPair},
+    metrics::Pages,
+    source::{SidecarSource, State},
+};
+
+pub mod env;
+mod limits;
+mod metrics;
+mod readiness;
+mod source;
+
+/// How long the last reports may take once nothing is served any more.
+const LAST_REPORT_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long an idle thread that resolves names is kept. It is needed every 10 s, and its stack is a good part of what
+/// an idle sidecar takes.
+const THREAD_KEEP: Duration = Duration::from_secs(1);
+
+/// Reasons why the sidecar could not run to its regular end.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Logging could not be set up.
+    #[error(transparent)]
+    Logging(#[from] LoggingError),
+    /// A port could not be listened on.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The runtime or its signal handlers could not be set up.
+    #[error("cannot set up the runtime: {0}")]
+    Runtime(#[source] io::Error),
+    /// Something that serves ended by a panic.
+    #[error("the relay broke off: {0}")]
+    Broken(#[from] JoinError),
+}
+
+/// Runs the sidecar until a signal has ended it.
+///
+/// SIGTERM or SIGINT begins to drain: the aggregators hear of it, responses say `Connection: close`, and connections are
+/// still accepted. It returns once every connection has ended or the grace is over, at a second signal at once.
+///
+/// # Errors
+///
+/// Fails if a port cannot be listened on or the process cannot be set up.
+pub fn run(config: Config) -> Result<(), RunError> {
+    logging::init(&config.log_filter, config.log_format)?;
+    limits::raise_open_files();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .thread_keep_alive(THREAD_KEEP)
+        .build()
+        .map_err(RunError::Runtime)?;
+    runtime.block_on(async {
+        let shutdown = Shutdown::on_signals().map_err(RunError::Runtime)?;
+        serve(config, shutdown).await
+    })
+}
+
+/// Serves until `shutdown` has ended it.
+async fn serve(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
+    let listeners = bind(&config).await?;
+    let admin = match config.admin {
+        Some(address) => Some(accept::bind("the admin pages", address).await?),
+        None => None,
+    };
+    // Stops what runs in the background, however this function is left.
+    let stop = CancellationToken::new();
+    let _stopped: DropGuard = stop.clone().drop_guard();
+
+    let (ready, app_ready) = watch::channel(false);
+    let state = State {
+        in_flight: InFlight::new(),
+        app_ready,
+        drain: Drain::default(),
+    };
+    let app_address = config.app_address();
+    tokio::spawn(until(
+        stop.clone(),
+        readiness::watch_app(config.readiness.clone(), app_address, ready),
+    ));
+    let source = SidecarSource::new(state.clone());
+    tokio::spawn(until(stop.clone(), Arc::clone(&source).follow()));
+
+    let sockets: Vec<_> = listeners
+        .iter()
+        .map(|bound| (bound.address, bound.app))
+        .collect();
+    let reporter = Reporter::new(reporting(&config, &sockets), source);
+    if let Some(listener) = admin {
+        let pages = Pages {
+            state: state.clone(),
+            reporting: reporter.status(),
+            ports: sockets,
+        };
+        serve_admin(listener, pages, stop.clone());
+    }
+    // A sidecar has no use for endpoints, and is not told of any.
+    let (endpoints, _) = mpsc::channel(1);
+    let silence = CancellationToken::new();
+    let reporting = tokio::spawn(reporter.run(endpoints, silence.clone()));
+
+    let relay = Arc::new(Relay::new(relay_settings(&config), state.in_flight.clone()));
+    let mut served = JoinSet::new();
+    for Bound {
+        listener,
+        address,
+        app,
+    } in listeners
+    {
+        tracing::info!(%address, app, "Listening");
+        served.spawn(listener::serve(
+            listener,
+            Upstream::SameAddress { port: app },
+            Arc::clone(&relay),
+            state.drain.clone(),
+            shutdown.abort.clone(),
+        ));
+    }
+    let drained = end(served, &state, &shutdown, config.drain_grace).await;
+
+    silence.cancel();
+    if timeout(LAST_REPORT_LIMIT, reporting).await.is_err() {
+        tracing::debug!("An aggregator did not take the last report in time");
+    }
+    drained
+}
+
+/// Waits for the end of all that is served: of itself once draining, or cut after the grace.
+async fn end(
+    mut served: JoinSet<()>,
+    state: &State,
+    shutdown: &Shutdown,
+    grace: Duration,
+) -> Result<(), RunError> {
+    let broken = tokio::select! {
+        () = shutdown.drain.cancelled() => None,
+        // Nothing ends before it is told to, unless it breaks.
+        ended = served.join_next() => ended,
+    };
+    if let Some(ended) = broken {
+        return Ok(ended?);
+    }
+    state.drain.begin();
+    let mut all_ended = async || {
+        while let Some(ended) = served.join_next().await {
+            ended?;
+        }
+        Ok(())
+    };
+    if let Ok(ended) = timeout(grace, all_ended()).await {
+        return ended;
+    }
+    let in_flight = state.in_flight.snapshot().in_flight;
+    tracing::warn!(in_flight, ?grace, "The grace is over, cutting what is left");
+    shutdown.abort.cancel();
+    all_ended().await
+}
+
+async fn until(stop: CancellationToken, work: impl Future<Output = ()>) {
+    stop.run_until_cancelled(work).await;
+}
+
+fn serve_admin(listener: TcpListener, pages: Pages, stop: CancellationToken) {
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!(%address, "Serving admin pages");
+    }
+    let mut registry = registry("sidecar");
+    registry.register_collector(Box::new(pages.clone()));
+    // Every socket is bound by now: the sidecar takes connections, whatever the app does.
+    let admin = Admin::new(Readiness::default(), registry, move || pages.debug_state());
+    tokio::spawn(async move {
+        if let Err(error) = admin.serve(listener, stop).await {
+            tracing::warn!(%error, "Admin pages are not served any more");
+        }
+    });
+}
+
+/// A socket that is listened on, and the app's port behind it.
+struct Bound {
+    listener: TcpListener,
+    address: SocketAddr,
+    app: u16,
+}
+
+async fn bind(config: &Config) -> Result<Vec<Bound>, RunError> {
+    let address = match config.address {
+        Some(address) => address,
+        None => all_addresses().await,
+    };
+    let mut listeners = Vec::with_capacity(config.ports.len());
+    for PortPair { listen, app } in &config.ports {
+        let what = format!("app port {app}");
+        let listener = accept::bind(&what, (address, *listen).into()).await?;
+        let address = listener.local_addr().map_err(RunError::Runtime)?;
+        listeners.push(Bound {
+            listener,
+            address,
+            app: *app,
+        });
+    }
+    Ok(listeners)
+}
+
+/// Returns the address that stands for all: of IPv6, which takes IPv4 as well, unless this machine has none.
+async fn all_addresses() -> IpAddr {
+    match TcpListener::bind((IpAddr::from([0; 16]), 0)).await {
+        Ok(_) => IpAddr::from([0; 16]),
+        Err(_) => IpAddr::from([0; 4]),
+    }
+}
+
+fn reporting(config: &Config, sockets: &[(SocketAddr, u16)]) -> ReportingConfig {
+    let ports = sockets.iter().map(|(listen, app)| Port {
+        listen: listen.port().into(),
+        app: (*app).into(),
+    });
+    let address = config.pod.address;
+    let hello = Hello {
+        epoch: random_epoch(),
+        role: Role::Sidecar.into(),
+        namespace: config.pod.namespace.clone(),
+        pod: config.pod.name.clone(),
+        uid: config.pod.uid.clone(),
+        address: address
+            .map(|address| address.to_string())
+            .unwrap_or_default(),
+        ports: ports.collect(),
+        ..Hello::default()
+    };
+    ReportingConfig {
+        token_file: config.token_file.clone(),
+        ..ReportingConfig::new(config.aggregators.clone(), hello)
+    }
+}
+
+fn relay_settings(config: &Config) -> RelaySettings {
+    let mut ignore = IgnoreRules::default();
+    ignore
+        .path_prefixes
+        .extend(config.ignore_paths.iter().cloned());
+    ignore
+        .user_agent_prefixes
+        .extend(config.ignore_user_agents.iter().cloned());
+    RelaySettings {
+        opaque_idle_window: config.idle_window,
+        ignore,
+        ..RelaySettings::default()
+    }
+}
