@@ -1,0 +1,185 @@
+//! Metrics named `stillwake_aggregator_*`.
+//!
+//! Labels are bounded: never a pod, at most one series per `ScaledObject`.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+use stillwake_proto::report::Role;
+use tonic::Code;
+
+use crate::{aggregator::Aggregator, history::Rejected};
+
+/// What is counted as it happens.
+#[derive(Debug, Default)]
+pub(crate) struct Metrics {
+    reports: Counter,
+    rejected: Family<ReasonLabel, Counter>,
+    refused: Family<ReasonLabel, Counter>,
+    calls: Family<CallLabels, Counter>,
+    pushes: Counter,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabels {
+    method: &'static str,
+    code: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RoleLabel {
+    role: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ObjectLabels {
+    namespace: String,
+    scaled_object: String,
+}
+
+/// Why a connection of a reporter was closed by us or broke.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Refusal {
+    Broken,
+    Denied,
+    Protocol,
+    Timeout,
+    TooMany,
+}
+
+impl Metrics {
+    pub(crate) fn register(&self, aggregator: &Aggregator, registry: &mut Registry) {
+        let registry = registry.sub_registry_with_prefix("stillwake_aggregator");
+        registry.register("reports", "Reports taken in", self.reports.clone());
+        registry.register(
+            "reports_rejected",
+            "Reports ignored, by reason",
+            self.rejected.clone(),
+        );
+        registry.register(
+            "connections_refused",
+            "Reporters' connections that broke or were refused, by reason",
+            self.refused.clone(),
+        );
+        registry.register(
+            "calls",
+            "Calls of KEDA's external scaler, by method and the gRPC code of the answer",
+            self.calls.clone(),
+        );
+        registry.register("pushes", "Wake-ups sent on streams", self.pushes.clone());
+        registry.register_collector(Box::new(LoadCollector(aggregator.clone())));
+    }
+
+    pub(crate) fn took_report(&self) {
+        self.reports.inc();
+    }
+
+    pub(crate) fn rejected(&self, rejected: Rejected) {
+        let reason = match rejected {
+            Rejected::Stale => "stale",
+            Rejected::Inconsistent => "inconsistent",
+            Rejected::Replaced => "replaced",
+            Rejected::TooMany => "too_many",
+        };
+        self.rejected.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    pub(crate) fn refused(&self, refusal: Refusal) {
+        let reason = match refusal {
+            Refusal::Broken => "broken",
+            Refusal::Denied => "denied",
+            Refusal::Protocol => "protocol",
+            Refusal::Timeout => "timeout",
+            Refusal::TooMany => "too_many",
+        };
+        self.refused.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    pub(crate) fn called(&self, method: &'static str, code: Code) {
+        let code = format!("{code:?}");
+        self.calls.get_or_create(&CallLabels { method, code }).inc();
+    }
+
+    pub(crate) fn pushed(&self) {
+        self.pushes.inc();
+    }
+}
+
+/// Reads the loads at each scrape.
+#[derive(Debug)]
+struct LoadCollector(Aggregator);
+
+type Loads = Family<ObjectLabels, Gauge<f64, AtomicU64>>;
+
+impl Collector for LoadCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let (overview, sidecars, activators) = self.0.update(|state, now| {
+            let connected = |role| i64::try_from(state.connected(role)).unwrap_or(i64::MAX);
+            let (sidecars, activators) = (connected(Role::Sidecar), connected(Role::Activator));
+            (state.overview(now), sidecars, activators)
+        });
+        let reporters = Family::<RoleLabel, Gauge>::default();
+        for (role, count) in [("sidecar", sidecars), ("activator", activators)] {
+            reporters.get_or_create(&RoleLabel { role }).set(count);
+        }
+        let described = encoder.encode_descriptor(
+            "stillwake_aggregator_reporters",
+            "Reporters connected, by role",
+            None,
+            reporters.metric_type(),
+        )?;
+        reporters.encode(described)?;
+
+        let [in_flight, held, concurrency, rate, unknown] =
+            std::array::from_fn::<_, 5, _>(|_| Loads::default());
+        for (object, load, _) in overview {
+            let labels = ObjectLabels {
+                namespace: object.namespace,
+                scaled_object: object.name,
+            };
+            in_flight.get_or_create(&labels).set(load.in_flight as f64);
+            held.get_or_create(&labels).set(load.held as f64);
+            concurrency.get_or_create(&labels).set(load.concurrency);
+            rate.get_or_create(&labels).set(load.request_rate);
+            unknown.get_or_create(&labels).set(load.unknown_pods as f64);
+        }
+        for (name, help, family) in [
+            (
+                "in_flight_requests",
+                "Requests in flight, as last reported",
+                in_flight,
+            ),
+            ("held_requests", "Requests that activators hold", held),
+            (
+                "concurrency_requests",
+                "Requests in flight, averaged, and held",
+                concurrency,
+            ),
+            (
+                "request_rate_hertz",
+                "Requests begun per second, averaged",
+                rate,
+            ),
+            (
+                "unknown_pods",
+                "Ready pods whose load is not known",
+                unknown,
+            ),
+        ] {
+            let name = format!("stillwake_aggregator_{name}");
+            let described = encoder.encode_descriptor(&name, help, None, family.metric_type())?;
+            family.encode(described)?;
+        }
+        Ok(())
+    }
+}

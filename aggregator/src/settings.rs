@@ -1,0 +1,58 @@
+//! What an operator may change about the aggregator.
+//!
+//! Not what a user says about one workload: that is trigger metadata.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+/// Intervals and bounds of an aggregator.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How long after the start a workload stays unknown while a ready pod of it has not reported.
+    pub grace: Duration,
+    /// How often a sidecar reports while requests are in flight; 100 ms to 60 s.
+    pub busy_interval: Duration,
+    /// How often a reporter reports otherwise; 1 s to 60 s.
+    pub idle_interval: Duration,
+    /// How often a wake-up is repeated while requests are held and no pod is ready.
+    ///
+    /// KEDA loses one that comes before its HPA exists or that meets a stale replica cache, and writes to the API
+    /// server for each that it hears.
+    pub hold_resend: Duration,
+    /// How long a gRPC stream lives before it is ended with OK; each stream draws its own age.
+    pub stream_age: RangeInclusive<Duration>,
+    /// How long a gRPC connection is used before its client is sent to look for a new one.
+    ///
+    /// KEDA resolves names again only when a connection ends.
+    pub connection_age: Duration,
+    /// How long a reporter may take for its first frame.
+    pub hello_timeout: Duration,
+    /// Most connections of reporters at a time.
+    pub max_connections: usize,
+    /// Most gRPC connections at a time.
+    pub max_scaler_connections: usize,
+    /// Most gRPC streams at a time; KEDA opens two for each `ScaledObject`.
+    pub max_streams: usize,
+    /// Most workloads that one activator may name.
+    pub max_held_workloads: usize,
+    /// Most endpoint changes that wait for one slow activator before its connection is closed.
+    pub max_queued_endpoints: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            grace: Duration::from_secs(30),
+            busy_interval: Duration::from_secs(1),
+            idle_interval: Duration::from_secs(10),
+            hold_resend: Duration::from_secs(1),
+            stream_age: Duration::from_mins(2)..=Duration::from_mins(5),
+            connection_age: Duration::from_mins(5),
+            hello_timeout: Duration::from_secs(5),
+            max_connections: 20_000,
+            max_scaler_connections: 1_000,
+            max_streams: 20_000,
+            max_held_workloads: 10_000,
+            max_queued_endpoints: 1_000,
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! The answers: what a workload's load is, and whether that is known.
+//!
+//! Changes nothing but the time.
+
+use std::time::Duration;
+
+use stillwake_proto::report::Workload;
+use tokio::time::Instant;
+
+use super::{Entry, ScaledObjectKey, State, reporters::Sidecar};
+use crate::{
+    history::{History, Moment, span},
+    membership::{Pod, ScaledObject},
+};
+
+/// A reporter is silent after this many of its intervals.
+const SILENT_INTERVALS: u32 = 3;
+
+/// The short window that notices a burst is this part of the whole one: 6 s of 60 s, Knative's
+/// `panic-window-percentage` of 10.
+const PANIC_DIVISOR: u32 = 10;
+
+/// Rates are never taken over less than this, so that one request at the start is no burst.
+const LEAST_RATE_SPAN: Duration = Duration::from_secs(1);
+
+/// Names of pods that an answer lists at most.
+const MAX_NAMES: usize = 10;
+
+/// What is known about a workload's load.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Load {
+    /// Whether there is work, was lately, or may be.
+    pub(crate) active: bool,
+    /// Requests in flight, averaged over the window or its last tenth, whichever is more, and those held now.
+    pub(crate) concurrency: f64,
+    /// Requests begun per second over the window.
+    pub(crate) request_rate: f64,
+    /// Requests in flight, as last reported.
+    pub(crate) in_flight: u64,
+    /// Requests held, as last reported.
+    pub(crate) held: u64,
+    /// Ready pods whose load is not known now.
+    pub(crate) unknown_pods: usize,
+    /// Names of the first of them.
+    pub(crate) unknown_names: Vec<String>,
+    /// Pods that take requests.
+    pub(crate) ready_endpoints: usize,
+}
+
+/// Reasons why there is no answer.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub(crate) enum Unknown {
+    /// Membership has not been told in full.
+    #[error(
+        "the aggregator has just started and does not know yet which ScaledObjects and pods exist"
+    )]
+    NotSynced,
+    /// There is no such `ScaledObject`.
+    #[error("there is no ScaledObject {namespace}/{name} with a Stillwake trigger")]
+    NoScaledObject {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
+    /// Ready pods have not reported since the aggregator began.
+    #[error(
+        "{count} ready pods of {workload} have not reported yet, such as {}; their load is unknown",
+        names.join(", ")
+    )]
+    Unreported {
+        /// Whose pods.
+        workload: String,
+        /// How many.
+        count: usize,
+        /// The first of them.
+        names: Vec<String>,
+    },
+}
+
+impl Unknown {
+    fn no_such(key: &ScaledObjectKey) -> Self {
+        Self::NoScaledObject {
+            namespace: key.namespace.clone(),
+            name: key.name.clone(),
+        }
+    }
+}
+
+/// Whether the load of a workload can be told.
+pub(crate) type Knowledge = Result<(), Unknown>;
+
+/// What a push stream must know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wake {
+    /// How often the workload went from inactive to active.
+    pub(crate) activations: u64,
+    /// Requests are held and no pod takes them.
+    pub(crate) starved: bool,
+}
+
+impl State {
+    /// Returns the load of a `ScaledObject`'s workload, with averages over `window`.
+    ///
+    /// # Errors
+    ///
+    /// Says what is missing while the load is not known.
+    pub(crate) fn load(
+        &mut self,
+        key: &ScaledObjectKey,
+        window: Duration,
+        now: Instant,
+    ) -> Result<Load, Unknown> {
+        let now = self.advance(now);
+        let workload = self.workload(key)?.clone();
+        let Some(entry) = self.workloads.get_mut(&workload) else {
+            return Err(Unknown::no_such(key));
+        };
+        entry.window = window;
+        entry
+            .departed
+            .retain(|history| now - history.last_moment() <= span(window));
+        let entry = &self.workloads[&workload];
+        self.knowledge(&workload, entry, now)?;
+        Ok(self.measure(&workload, entry, now))
+    }
+
+    /// Returns each `ScaledObject` with its load, known or not.
+    pub(crate) fn overview(&mut self, now: Instant) -> Vec<(ScaledObject, Load, Knowledge)> {
+        let now = self.advance(now);
+        let objects = self.scaled_objects.values().filter_map(|object| {
+            let entry = self.workloads.get(&object.workload)?;
+            let load = self.measure(&object.workload, entry, now);
+            let knowledge = self.knowledge(&object.workload, entry, now);
+            Some((object.clone(), load, knowledge))
+        });
+        objects.collect()
+    }
+
+    /// Returns what decides on a push. A `ScaledObject` that is not known is not starved.
+    pub(crate) fn wake_state(&mut self, key: &ScaledObjectKey, now: Instant) -> Wake {
+        self.advance(now);
+        let Some(object) = self.scaled_objects.get(key) else {
+            return Wake::default();
+        };
+        let Some(entry) = self.workloads.get(&object.workload) else {
+            return Wake::default();
+        };
+        Wake {
+            activations: entry.activations,
+            starved: entry.endpoints.is_empty() && self.held(&object.workload) > 0,
+        }
+    }
+
+    /// Returns each reporter for people: role, pod, uid, connected, and what it last said.
+    pub(crate) fn reporters(&self, most: usize) -> Vec<serde_json::Value> {
+        let activators = self.activators.iter().map(|(uid, activator)| {
+            serde_json::json!({
+                "role": "activator",
+                "pod": activator.pod,
+                "uid": uid,
+                "connected": activator.connection.is_some(),
+            })
+        });
+        let sidecars = self.sidecars.iter().map(|(uid, sidecar)| {
+            serde_json::json!({
+                "role": "sidecar",
+                "pod": sidecar.pod,
+                "uid": uid,
+                "connected": sidecar.connection.is_some(),
+                "workload": self.pods.get(uid).map(|pod| pod.workload.to_string()),
+                "reported": sidecar.current.is_some(),
+                "in_flight": sidecar.in_flight,
+                "app_ready": sidecar.app_ready,
+                "draining": sidecar.draining,
+            })
+        });
+        activators.chain(sidecars).take(most).collect()
+    }
+
+    fn workload(&self, key: &ScaledObjectKey) -> Result<&Workload, Unknown> {
+        if !self.synced {
+            return Err(Unknown::NotSynced);
+        }
+        let object = self.scaled_objects.get(key);
+        object
+            .map(|object| &object.workload)
+            .ok_or_else(|| Unknown::no_such(key))
+    }
+
+    fn pods_of<'a>(
+        &'a self,
+        entry: &'a Entry,
+    ) -> impl Iterator<Item = (&'a Pod, Option<&'a Sidecar>)> {
+        let known = entry
+            .pods
+            .iter()
+            .filter_map(|uid| Some((uid, self.pods.get(uid)?)));
+        known.map(|(uid, pod)| (pod, self.sidecars.get(uid)))
+    }
+
+    fn knowledge(&self, workload: &Workload, entry: &Entry, now: Moment) -> Knowledge {
+        if !self.synced {
+            return Err(Unknown::NotSynced);
+        }
+        if now >= span(self.settings.grace) {
+            return Ok(());
+        }
+        let patience = 2 * self.settings.busy_interval;
+        let missing = self.pods_of(entry).filter(|(pod, sidecar)| {
+            let history = sidecar.and_then(|sidecar| sidecar.current.as_ref());
+            let settled = history.is_some_and(|history| history.is_settled(now, patience));
+            pod.ready && pod.reports && !settled
+        });
+        let missing: Vec<_> = missing.map(|(pod, _)| &pod.name).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(Unknown::Unreported {
+            workload: workload.to_string(),
+            count: missing.len(),
+            names: missing.into_iter().take(MAX_NAMES).cloned().collect(),
+        })
+    }
+
+    /// A pod is unknown that takes traffic and never reported, or that reported and fell silent.
+    fn is_unknown(&self, pod: &Pod, sidecar: Option<&Sidecar>, now: Moment) -> bool {
+        let reported = sidecar.filter(|sidecar| sidecar.current.is_some() && pod.reports);
+        let Some(sidecar) = reported else {
+            return pod.ready;
+        };
+        let interval = if sidecar.in_flight > 0 {
+            self.settings.busy_interval
+        } else {
+            self.settings.idle_interval
+        };
+        now - sidecar.heard > span(interval * SILENT_INTERVALS)
+    }
+
+    fn measure(&self, workload: &Workload, entry: &Entry, now: Moment) -> Load {
+        let held = self.held(workload);
+        let mut unknown = self
+            .pods_of(entry)
+            .filter(|(pod, sidecar)| self.is_unknown(pod, *sidecar, now))
+            .map(|(pod, _)| &pod.name);
+        let unknown_names: Vec<_> = unknown.by_ref().take(MAX_NAMES).cloned().collect();
+        let unknown_pods = unknown_names.len() + unknown.count();
+        let average = self.concurrency_over(entry, entry.window, now);
+        let burst = self.concurrency_over(entry, entry.window / PANIC_DIVISOR, now);
+        let busy = entry.in_flight > 0 || held > 0;
+        Load {
+            active: busy || entry.active_lately(now) || unknown_pods > 0,
+            concurrency: average.max(burst) + held as f64,
+            request_rate: self.rate_over(entry, entry.window, now),
+            in_flight: entry.in_flight,
+            held,
+            unknown_pods,
+            unknown_names,
+            ready_endpoints: entry.endpoints.len(),
+        }
+    }
+
+    fn histories<'a>(&'a self, entry: &'a Entry) -> impl Iterator<Item = &'a History> {
+        let sidecars = self.pods_of(entry).filter_map(|(_, sidecar)| sidecar);
+        let living = sidecars.flat_map(|sidecar| sidecar.past.iter().chain(&sidecar.current));
+        living.chain(&entry.departed)
+    }
+
+    /// Averages over the window, or over as much of it as a reporter is known for.
+    fn concurrency_over(&self, entry: &Entry, window: Duration, now: Moment) -> f64 {
+        let averages = self.histories(entry).map(|history| {
+            let from = (now - span(window)).max(history.covered_since(entry.known));
+            if from >= now {
+                // Known for no time at all: what it says now is the best average there is.
+                return history.in_flight() as f64;
+            }
+            history.between(from, now).in_flight_time / (now - from) as f64
+        });
+        averages.sum()
+    }
+
+    fn rate_over(&self, entry: &Entry, window: Duration, now: Moment) -> f64 {
+        let rates = self.histories(entry).map(|history| {
+            let from = (now - span(window)).max(history.covered_since(entry.known));
+            let covered = (now - from).max(span(LEAST_RATE_SPAN));
+            let per_microsecond = history.between(from, now).requests / covered as f64;
+            per_microsecond * span(Duration::from_secs(1)) as f64
+        });
+        rates.sum()
+    }
+}
