@@ -7,7 +7,8 @@ use std::{ops::RangeInclusive, time::Duration};
 /// Intervals and bounds of an aggregator.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// How long after the start a workload stays unknown while a ready pod of it has not reported.
+    /// How long a workload stays unknown while a ready pod of it has not reported, from when the pod was first seen
+    /// ready, which is the start for all that were ready then.
     pub grace: Duration,
     /// How often a sidecar reports while requests are in flight; 100 ms to 60 s.
     pub busy_interval: Duration,

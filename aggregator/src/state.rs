@@ -59,7 +59,7 @@ pub(crate) struct State {
     sidecars: HashMap<String, Sidecar>,
     /// By pod UID. There are a handful.
     activators: BTreeMap<String, Activator>,
-    pods: HashMap<String, Pod>,
+    pods: HashMap<String, Member>,
     scaled_objects: BTreeMap<ScaledObjectKey, ScaledObject>,
     workloads: HashMap<Workload, Entry>,
     effects: Vec<Effect>,
@@ -69,6 +69,14 @@ pub(crate) struct State {
 struct Connection {
     role: Role,
     uid: String,
+}
+
+/// A pod that exists.
+#[derive(Clone, Debug)]
+struct Member {
+    pod: Pod,
+    /// When it was first told to be ready; what readiness it lost in between does not matter.
+    ready_since: Option<Moment>,
 }
 
 /// What belongs to one workload.
@@ -225,15 +233,17 @@ impl State {
     }
 
     fn pod(&mut self, pod: Pod, now: Moment) {
-        let moved = self
-            .pods
-            .get(&pod.uid)
-            .is_some_and(|known| known.workload != pod.workload);
+        let known = self.pods.get(&pod.uid);
+        let moved = known.is_some_and(|known| known.pod.workload != pod.workload);
+        let ready_since = known
+            .and_then(|known| known.ready_since)
+            .or_else(|| pod.ready.then_some(now));
         if moved {
             self.detach(&pod.uid);
         }
         let (uid, workload) = (pod.uid.clone(), pod.workload.clone());
-        let is_new = self.pods.insert(uid.clone(), pod).is_none() || moved;
+        let member = Member { pod, ready_since };
+        let is_new = self.pods.insert(uid.clone(), member).is_none() || moved;
         let in_flight = self
             .sidecars
             .get(&uid)
@@ -249,7 +259,7 @@ impl State {
 
     /// The pod object is gone, and with it its requests; what it served stays in the window.
     fn forget_pod(&mut self, uid: &str, now: Moment) {
-        let workload = self.pods.get(uid).map(|pod| pod.workload.clone());
+        let workload = self.pods.get(uid).map(|known| known.pod.workload.clone());
         self.detach(uid);
         self.pods.remove(uid);
         let sidecar = self.sidecars.remove(uid);
@@ -275,7 +285,7 @@ impl State {
             .sidecars
             .get(uid)
             .map_or(0, |sidecar| sidecar.in_flight);
-        let Some(pod) = self.pods.get(uid) else {
+        let Some(Member { pod, .. }) = self.pods.get(uid) else {
             return;
         };
         if let Some(entry) = self.workloads.get_mut(&pod.workload)

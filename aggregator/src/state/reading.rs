@@ -7,7 +7,7 @@ use std::time::Duration;
 use stillwake_proto::report::Workload;
 use tokio::time::Instant;
 
-use super::{Entry, ScaledObjectKey, State, reporters::Sidecar};
+use super::{Entry, Member, ScaledObjectKey, State, reporters::Sidecar};
 use crate::{
     history::{History, Moment, span},
     membership::{Pod, ScaledObject},
@@ -168,7 +168,7 @@ impl State {
                 "pod": sidecar.pod,
                 "uid": uid,
                 "connected": sidecar.connection.is_some(),
-                "workload": self.pods.get(uid).map(|pod| pod.workload.to_string()),
+                "workload": self.pods.get(uid).map(|known| known.pod.workload.to_string()),
                 "reported": sidecar.current.is_some(),
                 "in_flight": sidecar.in_flight,
                 "app_ready": sidecar.app_ready,
@@ -191,28 +191,27 @@ impl State {
     fn pods_of<'a>(
         &'a self,
         entry: &'a Entry,
-    ) -> impl Iterator<Item = (&'a Pod, Option<&'a Sidecar>)> {
+    ) -> impl Iterator<Item = (&'a Member, Option<&'a Sidecar>)> {
         let known = entry
             .pods
             .iter()
             .filter_map(|uid| Some((uid, self.pods.get(uid)?)));
-        known.map(|(uid, pod)| (pod, self.sidecars.get(uid)))
+        known.map(|(uid, member)| (member, self.sidecars.get(uid)))
     }
 
     fn knowledge(&self, workload: &Workload, entry: &Entry, now: Moment) -> Knowledge {
         if !self.synced {
             return Err(Unknown::NotSynced);
         }
-        if now >= span(self.settings.grace) {
-            return Ok(());
-        }
         let patience = 2 * self.settings.busy_interval;
-        let missing = self.pods_of(entry).filter(|(pod, sidecar)| {
+        let grace = span(self.settings.grace);
+        let missing = self.pods_of(entry).filter(|(member, sidecar)| {
             let history = sidecar.and_then(|sidecar| sidecar.current.as_ref());
             let settled = history.is_some_and(|history| history.is_settled(now, patience));
-            pod.ready && pod.reports && !settled
+            let in_grace = member.ready_since.is_some_and(|since| now - since < grace);
+            member.pod.ready && member.pod.reports && in_grace && !settled
         });
-        let missing: Vec<_> = missing.map(|(pod, _)| &pod.name).collect();
+        let missing: Vec<_> = missing.map(|(member, _)| &member.pod.name).collect();
         if missing.is_empty() {
             return Ok(());
         }
@@ -241,8 +240,8 @@ impl State {
         let held = self.held(workload);
         let mut unknown = self
             .pods_of(entry)
-            .filter(|(pod, sidecar)| self.is_unknown(pod, *sidecar, now))
-            .map(|(pod, _)| &pod.name);
+            .filter(|(member, sidecar)| self.is_unknown(&member.pod, *sidecar, now))
+            .map(|(member, _)| &member.pod.name);
         let unknown_names: Vec<_> = unknown.by_ref().take(MAX_NAMES).cloned().collect();
         let unknown_pods = unknown_names.len() + unknown.count();
         let average = self.concurrency_over(entry, entry.window, now);

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use stillwake_proto::report::{Endpoint, Hello, PodReport, Port, Role, Workload};
 use tokio::time::Instant;
 
-use super::{Activator, Connection, ConnectionId, Effect, State};
+use super::{Activator, Connection, ConnectionId, Effect, Member, State};
 use crate::{
     history::{History, Moment, Rejected, span},
     identity::Identity,
@@ -122,7 +122,7 @@ impl State {
         sidecar.epoch = hello.epoch;
         sidecar.address.clone_from(&hello.address);
         sidecar.ports.clone_from(&hello.ports);
-        if let Some(pod) = self.pods.get(uid)
+        if let Some(Member { pod, .. }) = self.pods.get(uid)
             && let Some(entry) = self.workloads.get_mut(&pod.workload)
         {
             entry.in_flight -= lost;
@@ -153,7 +153,7 @@ impl State {
         else {
             return Err(Rejected::Replaced);
         };
-        let workload = self.pods.get(&uid).map(|pod| pod.workload.clone());
+        let workload = self.pods.get(&uid).map(|known| known.pod.workload.clone());
         let window = workload
             .as_ref()
             .and_then(|workload| self.workloads.get(workload))
@@ -246,7 +246,9 @@ impl State {
 
     /// Tells activators whether a pod takes requests, if that changed.
     pub(super) fn publish(&mut self, uid: &str) {
-        let (Some(sidecar), Some(pod)) = (self.sidecars.get(uid), self.pods.get(uid)) else {
+        let (Some(sidecar), Some(Member { pod, .. })) =
+            (self.sidecars.get(uid), self.pods.get(uid))
+        else {
             return;
         };
         if !sidecar.takes_requests() {
@@ -266,7 +268,7 @@ impl State {
     }
 
     pub(super) fn unpublish(&mut self, uid: &str) {
-        let Some(workload) = self.pods.get(uid).map(|pod| pod.workload.clone()) else {
+        let Some(workload) = self.pods.get(uid).map(|known| known.pod.workload.clone()) else {
             return;
         };
         let Some(entry) = self.workloads.get_mut(&workload) else {

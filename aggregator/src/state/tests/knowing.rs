@@ -72,6 +72,20 @@ fn after_the_grace_a_pod_that_never_reported_keeps_its_workload_active() {
 }
 
 #[test]
+fn a_pod_that_gets_ready_later_is_waited_for_as_long() {
+    let mut world = World::new();
+    world.apply(MembershipEvent::Synced);
+    world.pass(seconds(100));
+    world.apply(pod("a", false));
+    world.apply(pod("a", true));
+    world.pass(seconds(29));
+    assert!(world.ask().is_err());
+    world.apply(pod("a", true));
+    world.pass(seconds(1));
+    assert!(world.load().active);
+}
+
+#[test]
 fn a_ready_pod_without_a_sidecar_keeps_its_workload_active() {
     let mut world = World::new();
     world.apply(MembershipEvent::Pod(Pod {

@@ -1,0 +1,209 @@
+//! What clients are told when a request is not forwarded. Words and heads only.
+
+use std::{fmt::Write as _, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{
+    HeaderValue, Response, StatusCode,
+    header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER},
+};
+use http_body_util::Full;
+use stillwake_proto::report::Workload;
+
+use crate::{Settings, metrics::Outcome, queue::Refusal};
+
+/// gRPC's `UNAVAILABLE`, which clients may try again.
+const GRPC_UNAVAILABLE: HeaderValue = HeaderValue::from_static("14");
+
+/// Why a request is not forwarded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Rejection {
+    /// No place, or no workload that could be woken.
+    Refused(Refusal),
+    /// No endpoint took it in this time.
+    Expired(Duration),
+    /// The activator is being stopped.
+    Stopping,
+    /// The endpoint took it and then failed.
+    Failed,
+}
+
+impl Rejection {
+    /// Returns how a request rejected so is counted.
+    pub(crate) fn outcome(&self) -> Outcome {
+        match self {
+            Self::Refused(Refusal::Requests | Refusal::Bytes) => Outcome::Overflow,
+            Self::Refused(Refusal::Unavailable(_)) => Outcome::Unavailable,
+            Self::Expired(_) => Outcome::Deadline,
+            Self::Stopping => Outcome::Stopped,
+            Self::Failed => Outcome::Failed,
+        }
+    }
+
+    /// Returns the answer to a request with this `content_type`. It closes the connection: the next one belongs to an
+    /// endpoint, if there is one by then.
+    pub(crate) fn answer(
+        &self,
+        workload: &Workload,
+        settings: &Settings,
+        content_type: Option<&HeaderValue>,
+    ) -> Response<Full<Bytes>> {
+        let text = self.text(workload, settings);
+        let mut response = Response::new(Full::default());
+        let headers = response.headers_mut();
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        if let Some(kind) = content_type.filter(|kind| is_grpc(kind)) {
+            // The trailers-only form of a gRPC answer: status 200, the outcome among the headers, no body.
+            headers.insert(CONTENT_TYPE, kind.clone());
+            headers.insert("grpc-status", GRPC_UNAVAILABLE);
+            headers.insert("grpc-message", percent_encoded(&text));
+            return response;
+        }
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("text/plain; charset=utf-8"),
+        );
+        if self.may_try_again() {
+            let seconds = settings.retry_after.as_millis().div_ceil(1000).max(1);
+            let seconds = u64::try_from(seconds).unwrap_or(u64::MAX);
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        *response.status_mut() = match self {
+            Self::Failed => StatusCode::BAD_GATEWAY,
+            _ => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        *response.body_mut() = Full::from(format!("{text}\n"));
+        response
+    }
+
+    /// Returns one sentence for the person who meets it.
+    pub(crate) fn text(&self, workload: &Workload, settings: &Settings) -> String {
+        match self {
+            Self::Refused(Refusal::Requests) => format!(
+                "{workload} is starting and {} requests are held for it already, the most there may be; try again soon",
+                settings.max_held
+            ),
+            Self::Refused(Refusal::Bytes) => format!(
+                "{workload} is starting and with this request more than {} bytes would be held for it, the most there \
+                 may be; try again soon",
+                settings.max_held_bytes
+            ),
+            Self::Refused(Refusal::Unavailable(reason)) => {
+                format!("{workload} has no endpoint and cannot be started: {reason}")
+            }
+            Self::Expired(waited) => format!(
+                "{workload} had no endpoint that accepted this request within {:.1} s; see why it does not become ready",
+                waited.as_secs_f64()
+            ),
+            Self::Stopping => format!(
+                "the activator that held this request for {workload} is being stopped; try again"
+            ),
+            Self::Failed => format!(
+                "{workload} accepted this request and closed the connection before it answered; the request was not \
+                 sent again because it may have been carried out"
+            ),
+        }
+    }
+
+    fn may_try_again(&self) -> bool {
+        !matches!(self, Self::Refused(Refusal::Unavailable(_)) | Self::Failed)
+    }
+}
+
+impl From<Arc<str>> for Rejection {
+    fn from(reason: Arc<str>) -> Self {
+        Self::Refused(Refusal::Unavailable(reason))
+    }
+}
+
+/// Returns true for `application/grpc` and its variants, such as `application/grpc+proto` and `application/grpc-web`.
+fn is_grpc(content_type: &HeaderValue) -> bool {
+    let prefix = b"application/grpc";
+    let bytes = content_type.as_bytes();
+    bytes.len() >= prefix.len() && bytes[..prefix.len()].eq_ignore_ascii_case(prefix)
+}
+
+/// Returns `text` as `grpc-message` wants it: everything but printable ASCII, and the percent sign, as `%XX`.
+fn percent_encoded(text: &str) -> HeaderValue {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'%' | ..=0x1f | 0x7f.. => {
+                // Writing to a string cannot fail.
+                let _ = write!(encoded, "%{byte:02X}");
+            }
+            _ => encoded.push(char::from(byte)),
+        }
+    }
+    HeaderValue::try_from(encoded).unwrap_or(HeaderValue::from_static("unavailable"))
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    fn workload() -> Workload {
+        Workload {
+            namespace: "shop".into(),
+            kind: "Deployment".into(),
+            name: "cart".into(),
+        }
+    }
+
+    fn answer(rejection: &Rejection, content_type: Option<&'static str>) -> Response<Full<Bytes>> {
+        let content_type = content_type.map(HeaderValue::from_static);
+        rejection.answer(&workload(), &Settings::default(), content_type.as_ref())
+    }
+
+    async fn body(response: Response<Full<Bytes>>) -> String {
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        String::from_utf8(body.to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn every_rejection_names_the_workload_and_closes() {
+        for rejection in [
+            Rejection::Refused(Refusal::Requests),
+            Rejection::Refused(Refusal::Bytes),
+            Rejection::from(Arc::from("its ScaledObject is paused")),
+            Rejection::Expired(Duration::from_mins(1)),
+            Rejection::Stopping,
+            Rejection::Failed,
+        ] {
+            let response = answer(&rejection, None);
+            assert_eq!(response.headers()[CONNECTION], "close");
+            let text = body(response).await;
+            assert!(text.contains("shop/Deployment/cart"), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn overflow_advises_when_to_try_again_and_an_unavailable_workload_why_not() {
+        let overflow = answer(&Rejection::Refused(Refusal::Requests), None);
+        assert_eq!(overflow.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(overflow.headers()[RETRY_AFTER], "1");
+        let paused = Rejection::from(Arc::from("its ScaledObject is paused"));
+        let paused = answer(&paused, None);
+        assert!(!paused.headers().contains_key(RETRY_AFTER));
+        assert!(body(paused).await.contains("its ScaledObject is paused"));
+    }
+
+    #[tokio::test]
+    async fn grpc_gets_its_own_form_of_unavailable() {
+        let expired = Rejection::Expired(Duration::from_mins(1));
+        let response = answer(&expired, Some("application/grpc+proto"));
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()[CONTENT_TYPE], "application/grpc+proto");
+        assert_eq!(response.headers()["grpc-status"], "14");
+        assert!(!response.headers()["grpc-message"].is_empty());
+        assert_eq!(body(response).await, "");
+    }
+
+    #[test]
+    fn a_grpc_message_is_printable_ascii() {
+        let encoded = percent_encoded("100% of «cart»\n");
+        assert_eq!(encoded, "100%25 of %C2%ABcart%C2%BB%0A");
+    }
+}

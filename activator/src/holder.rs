@@ -1,0 +1,352 @@
+//! One workload's queue, shared between the tasks of its connections: hands out places and delivers decisions.
+//!
+//! Does no I/O. What to decide is [`crate::queue`]'s business.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use serde_json::json;
+use stillwake_proto::report::Workload;
+use tokio::{
+    sync::{Notify, broadcast, oneshot, watch},
+    time::Instant,
+};
+
+use crate::{
+    Settings,
+    endpoints::EndpointId,
+    event::{Availability, ColdStart},
+    metrics::{Metrics, Outcome, Totals},
+    queue::{Decision, HeldCount, Queue, Refusal, Release, Ticket},
+};
+
+/// What the holders of one activator have in common.
+#[derive(Clone, Debug)]
+pub(crate) struct Signals {
+    /// Changes at each 0→1 and 1→0 of a workload.
+    pub(crate) edges: watch::Sender<u64>,
+    pub(crate) metrics: Metrics,
+    pub(crate) cold_starts: broadcast::Sender<ColdStart>,
+}
+
+/// One workload's queue.
+#[derive(Debug)]
+pub(crate) struct Holder {
+    workload: Workload,
+    settings: Arc<Settings>,
+    signals: Signals,
+    inner: Mutex<Inner>,
+    /// Notified when the time of the next decision has changed.
+    rescheduled: Notify,
+}
+
+#[derive(Debug)]
+struct Inner {
+    queue: Queue,
+    waiters: HashMap<Ticket, oneshot::Sender<Decision>>,
+    totals: Totals,
+}
+
+impl Holder {
+    /// Returns an empty holder of an available workload without endpoints.
+    pub(crate) fn new(workload: Workload, settings: Arc<Settings>, signals: Signals) -> Arc<Self> {
+        let inner = Inner {
+            queue: Queue::new(Arc::clone(&settings), Instant::now()),
+            waiters: HashMap::new(),
+            totals: Totals::default(),
+        };
+        Arc::new(Self {
+            workload,
+            settings,
+            signals,
+            inner: Mutex::new(inner),
+            rescheduled: Notify::new(),
+        })
+    }
+
+    /// Returns whose queue it is.
+    pub(crate) fn workload(&self) -> &Workload {
+        &self.workload
+    }
+
+    /// Returns the bounds it keeps.
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Gives a request of `bytes` a place, or says why there is none; a refusal is counted as the request's end.
+    pub(crate) fn hold(self: &Arc<Self>, bytes: usize) -> Result<Hold, Refusal> {
+        let admitted = self.update(|inner, now| {
+            let ticket = inner.queue.admit(bytes, now)?;
+            let (sender, decision) = oneshot::channel();
+            inner.waiters.insert(ticket, sender);
+            Ok((ticket, decision))
+        });
+        let (ticket, decision) = admitted.inspect_err(|refusal| {
+            self.ended(match refusal {
+                Refusal::Requests | Refusal::Bytes => Outcome::Overflow,
+                Refusal::Unavailable(_) => Outcome::Unavailable,
+            });
+        })?;
+        Ok(Hold {
+            holder: Arc::clone(self),
+            ticket,
+            decision,
+            decided: None,
+            outcome: Some(Outcome::ClientLeft),
+        })
+    }
+
+    /// Applies a change of the endpoints or of the availability.
+    pub(crate) fn change(&self, act: impl FnOnce(&mut Queue, Instant)) {
+        self.update(|inner, now| act(&mut inner.queue, now));
+    }
+
+    /// Whether the workload can be woken has changed.
+    pub(crate) fn set_availability(&self, availability: Availability) {
+        self.change(|queue, _| queue.set_availability(availability));
+    }
+
+    /// Decides what falls due as time passes. Never returns; while nobody polls it, deadlines do not fall.
+    pub(crate) async fn keep_time(&self) {
+        loop {
+            let rescheduled = self.rescheduled.notified();
+            tokio::pin!(rescheduled);
+            rescheduled.as_mut().enable();
+            let due = self.inner.lock().queue.next_wakeup(Instant::now());
+            let wait = async {
+                match due {
+                    Some(due) => tokio::time::sleep_until(due).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = wait => self.update(|_, _| ()),
+                () = rescheduled => {}
+            }
+        }
+    }
+
+    /// Returns what a report says of the workload now.
+    pub(crate) fn count(&self) -> HeldCount {
+        self.inner.lock().queue.count(Instant::now())
+    }
+
+    /// Returns the requests and the bytes held now.
+    pub(crate) fn held(&self) -> (usize, usize) {
+        let inner = self.inner.lock();
+        (inner.queue.held(), inner.queue.held_bytes())
+    }
+
+    /// Returns the workload's part of the debug state.
+    pub(crate) fn debug_state(&self) -> serde_json::Value {
+        let inner = self.inner.lock();
+        let availability = match inner.queue.unavailable() {
+            None => json!("available"),
+            Some(reason) => json!({ "unavailable": reason }),
+        };
+        let endpoints = inner.queue.endpoints().iter().map(|endpoint| {
+            json!({
+                "uid": endpoint.uid,
+                "address": endpoint.addresses.first(),
+                "outstanding": endpoint.outstanding,
+            })
+        });
+        let endpoints: Vec<_> = endpoints.collect();
+        let totals: serde_json::Map<_, _> = inner
+            .totals
+            .named()
+            .map(|(name, total)| (name.to_owned(), total.into()))
+            .collect();
+        json!({
+            "workload": self.workload.to_string(),
+            "availability": availability,
+            "held": inner.queue.held(),
+            "held_bytes": inner.queue.held_bytes(),
+            "endpoints": endpoints,
+            "totals": totals,
+        })
+    }
+
+    fn ended(&self, outcome: Outcome) {
+        self.inner.lock().totals.add(outcome);
+        self.signals.metrics.ended(outcome);
+    }
+
+    /// Applies an event, delivers what it decides, and tells those who wait for edges and for the time.
+    fn update<R>(&self, act: impl FnOnce(&mut Inner, Instant) -> R) -> R {
+        let mut inner = self.inner.lock();
+        let now = Instant::now();
+        let held = inner.queue.held() > 0;
+        let due = inner.queue.next_wakeup(now);
+        let result = act(&mut inner, now);
+        while let Some((ticket, decision)) = inner.queue.next_decision(now) {
+            if let Some(waiter) = inner.waiters.remove(&ticket) {
+                // A receiver that is gone gives its place back right after, when its `Hold` drops.
+                let _ = waiter.send(decision);
+            }
+        }
+        let edge = held != (inner.queue.held() > 0);
+        let rescheduled = due != inner.queue.next_wakeup(now);
+        drop(inner);
+        if edge {
+            self.signals.edges.send_modify(|edges| *edges += 1);
+        }
+        if rescheduled {
+            self.rescheduled.notify_waiters();
+        }
+        result
+    }
+}
+
+/// One held request. Dropping it frees the place: the client left.
+#[derive(Debug)]
+#[must_use = "dropping the hold gives the place away"]
+pub(crate) struct Hold {
+    holder: Arc<Holder>,
+    ticket: Ticket,
+    decision: oneshot::Receiver<Decision>,
+    /// The decision, once it has come and while nobody has taken it.
+    decided: Option<Decision>,
+    /// How the request counts when this drops; nothing once a backend has it.
+    outcome: Option<Outcome>,
+}
+
+impl Hold {
+    /// Waits until [`decision`](Self::decision) would not. Cancel safe.
+    pub(crate) async fn decided(&mut self) {
+        if self.decided.is_none() {
+            match (&mut self.decision).await {
+                Ok(decision) => self.decided = Some(decision),
+                // The sender lives in the holder, which `self` keeps, until it has sent.
+                Err(_) => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Waits for the decision on the request. Cancel safe. Not to be called again until [`dial_failed`](Self::dial_failed).
+    pub(crate) async fn decision(&mut self) -> Decision {
+        loop {
+            if let Some(decision) = self.decided.take() {
+                return decision;
+            }
+            self.decided().await;
+        }
+    }
+
+    /// The request takes this many more bytes, if they fit.
+    pub(crate) fn charge(&mut self, bytes: usize) -> Result<(), Refusal> {
+        self.holder
+            .update(|inner, _| inner.queue.charge(self.ticket, bytes))
+    }
+
+    /// The endpoint of the release did not accept a connection: waits again.
+    pub(crate) fn dial_failed(&mut self) {
+        let (sender, decision) = oneshot::channel();
+        self.decision = decision;
+        self.holder.update(|inner, now| {
+            inner.waiters.insert(self.ticket, sender);
+            inner.queue.dial_failed(self.ticket, now);
+        });
+    }
+
+    /// The request is about to be written to a connection that the endpoint accepted.
+    pub(crate) fn hand_over(mut self, release: &Release) -> Forward {
+        let handed = self
+            .holder
+            .update(|inner, now| inner.queue.hand_over(self.ticket, now));
+        self.outcome = None;
+        let now = Instant::now();
+        let mut forward = Forward {
+            holder: Arc::clone(&self.holder),
+            endpoint: Some(release.endpoint),
+            released: now,
+            cold_start: None,
+            waited: None,
+            outcome: Outcome::ClientLeft,
+        };
+        if let Some(handed) = handed {
+            let waited = now.saturating_duration_since(handed.arrived);
+            self.holder.signals.metrics.waited(waited);
+            forward.released = handed.released;
+            forward.waited = handed.cold.then_some(waited);
+            forward.cold_start = handed.first.then_some(handed.arrived);
+        }
+        forward
+    }
+
+    /// Frees the place of a request that is answered without a backend.
+    pub(crate) fn end(mut self, outcome: Outcome) {
+        self.outcome = Some(outcome);
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if let Some(outcome) = self.outcome {
+            self.holder.update(|inner, now| {
+                inner.waiters.remove(&self.ticket);
+                inner.queue.leave(self.ticket, now);
+            });
+            self.holder.ended(outcome);
+        }
+    }
+}
+
+/// One request that a backend has. Dropping it before the answer has begun counts as the client having left.
+#[derive(Debug)]
+pub(crate) struct Forward {
+    holder: Arc<Holder>,
+    /// Charged with the request until the answer begins.
+    endpoint: Option<EndpointId>,
+    released: Instant,
+    /// The arrival, if this request's times tell of its workload's wake.
+    cold_start: Option<Instant>,
+    waited: Option<Duration>,
+    outcome: Outcome,
+}
+
+impl Forward {
+    /// Returns how long the request waited, if no endpoint could be dialled when it came.
+    pub(crate) fn waited(&self) -> Option<Duration> {
+        self.waited
+    }
+
+    /// Stops charging the endpoint before the answer, for connections whose answers cannot be told.
+    pub(crate) fn discharge(&mut self) {
+        if let Some(endpoint) = self.endpoint.take() {
+            self.holder.change(|queue, _| queue.end(endpoint));
+        }
+    }
+
+    /// The first of the answer has come.
+    pub(crate) fn answered(&mut self) {
+        self.discharge();
+        self.outcome = Outcome::Forwarded;
+        let first_byte = Instant::now();
+        let signals = &self.holder.signals;
+        let time = first_byte.saturating_duration_since(self.released);
+        signals.metrics.first_byte(time);
+        if let Some(arrived) = self.cold_start.take() {
+            // Fails if nobody listens, which is not this request's concern.
+            let _ = signals.cold_starts.send(ColdStart {
+                workload: self.holder.workload.clone(),
+                arrived,
+                ready: self.released,
+                first_byte,
+            });
+        }
+    }
+
+    /// Counts the request as `outcome` when this drops.
+    pub(crate) fn ends_as(&mut self, outcome: Outcome) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for Forward {
+    fn drop(&mut self) {
+        self.discharge();
+        self.holder.ended(self.outcome);
+    }
+}

@@ -1,0 +1,21 @@
+//! The activator on real sockets, between scripted clients and scripted backends.
+
+#[cfg(test)]
+#[path = "sockets/support.rs"]
+mod support;
+
+#[cfg(test)]
+#[path = "sockets/bounds.rs"]
+mod bounds;
+#[cfg(test)]
+#[path = "sockets/forwarding.rs"]
+mod forwarding;
+#[cfg(test)]
+#[path = "sockets/holding.rs"]
+mod holding;
+#[cfg(test)]
+#[path = "sockets/observing.rs"]
+mod observing;
+#[cfg(test)]
+#[path = "sockets/opaque.rs"]
+mod opaque;

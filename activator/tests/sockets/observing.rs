@@ -1,0 +1,158 @@
+//! What the activator tells aggregators, Prometheus and people.
+
+use prometheus_client::registry::Registry;
+use stillwake_activator::Availability;
+use stillwake_proto::report::{HeldReport, Workload, reporter_frame::Kind};
+use stillwake_reporting::Session;
+use tokio::time::timeout;
+
+use crate::support::*;
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: cart\r\n\r\n";
+
+fn report(session: &mut dyn Session) -> (HeldReport, bool) {
+    let report = session.report();
+    match report.kind {
+        Kind::Held(held) => (held, report.busy),
+        other => panic!("an activator reported {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_session_names_everything_first_and_then_what_changed() {
+    let rig = Rig::start().await;
+    let other = Workload {
+        name: "stock".into(),
+        ..workload()
+    };
+    rig.activator
+        .set_workload(other.clone(), Availability::Available);
+    let mut session = rig.activator.source().session();
+    let (first, busy) = report(&mut *session);
+    let named: Vec<_> = first
+        .held
+        .iter()
+        .map(|held| held.workload.clone())
+        .collect();
+    assert_eq!(named, [Some(workload()), Some(other)]);
+    assert!(!busy);
+    let (second, _) = report(&mut *session);
+    assert_eq!(second.held, []);
+    assert!(second.elapsed >= first.elapsed);
+
+    let _client = rig.send(GET).await;
+    rig.until_held(1).await;
+    let (third, busy) = report(&mut *session);
+    assert!(busy);
+    let [held] = &third.held[..] else {
+        panic!("{third:?}");
+    };
+    assert_eq!(held.workload, Some(workload()));
+    let count = held.count.unwrap();
+    assert_eq!((count.in_flight, count.requests), (1, 1));
+    let (fourth, _) = report(&mut *session);
+    assert!(fourth.held[0].count.unwrap().in_flight_time > count.in_flight_time);
+}
+
+#[tokio::test]
+async fn the_first_held_and_the_last_released_are_edges() {
+    let rig = Rig::start().await;
+    let backend = Backend::echoing_lines().await;
+    let mut edges = rig.activator.source().edges();
+    edges.mark_unchanged();
+    let client = rig.send(GET).await;
+    timeout(PATIENCE, edges.changed()).await.unwrap().unwrap();
+    assert_eq!(rig.held(), 1);
+    let second = rig.send(GET).await;
+    rig.until_held(2).await;
+    assert!(!edges.has_changed().unwrap(), "1 to 2 is no edge");
+    rig.ready("a", backend.address);
+    timeout(PATIENCE, edges.changed()).await.unwrap().unwrap();
+    rig.until_held(0).await;
+    read_all(client).await;
+    read_all(second).await;
+}
+
+#[tokio::test]
+async fn a_new_workload_is_reported_soon() {
+    let rig = Rig::start().await;
+    let mut edges = rig.activator.source().edges();
+    edges.mark_unchanged();
+    let other = Workload {
+        name: "stock".into(),
+        ..workload()
+    };
+    rig.activator.set_workload(other, Availability::Available);
+    assert!(edges.has_changed().unwrap());
+}
+
+#[tokio::test]
+async fn each_wake_is_told_once_with_its_times_in_order() {
+    let rig = Rig::start().await;
+    let backend = Backend::echoing_lines().await;
+    let mut cold_starts = rig.activator.cold_starts();
+    for round in 0..2 {
+        let clients = [rig.send(GET).await, rig.send(GET).await];
+        rig.until_held(2).await;
+        rig.ready(&round.to_string(), backend.address);
+        for client in clients {
+            read_all(client).await;
+        }
+        rig.exchange(GET).await;
+        rig.gone(&round.to_string());
+        let told = timeout(PATIENCE, cold_starts.recv())
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(told.workload, workload());
+        assert!(told.arrived <= told.ready && told.ready <= told.first_byte);
+    }
+    assert!(cold_starts.is_empty());
+}
+
+#[tokio::test]
+async fn metrics_tell_what_is_held_and_how_requests_ended() {
+    let rig = Rig::with(|settings| settings.max_held = 1).await;
+    let mut registry = Registry::default();
+    rig.activator.register_metrics(&mut registry);
+    let scrape = || {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        text
+    };
+    let _client = rig.send(GET).await;
+    rig.until_held(1).await;
+    rig.exchange(GET).await;
+    let text = scrape();
+    for line in [
+        "stillwake_activator_held_requests 1",
+        "stillwake_activator_held_bytes 3",
+        "stillwake_activator_requests_total{outcome=\"overflow\"} 1",
+        "stillwake_activator_requests_total{outcome=\"forwarded\"} 0",
+        "stillwake_activator_wait_seconds_count 0",
+        "stillwake_activator_first_byte_seconds_count 0",
+    ] {
+        assert!(text.contains(line), "{line} is missing from:\n{text}");
+    }
+    let backend = Backend::echoing_lines().await;
+    rig.ready("a", backend.address);
+    rig.until_held(0).await;
+    eventually("answered", || {
+        let text = scrape();
+        text.contains("stillwake_activator_wait_seconds_count 1")
+            && text.contains("stillwake_activator_first_byte_seconds_count 1")
+            && text.contains("requests_total{outcome=\"forwarded\"} 1")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_debug_state_names_workloads_and_endpoints() {
+    let rig = Rig::start().await;
+    rig.ready("a", "127.0.0.1:15080".parse().unwrap());
+    let state = rig.state();
+    assert_eq!(state["workload"], "shop/Deployment/cart");
+    assert_eq!(state["availability"], "available");
+    assert_eq!(state["endpoints"][0]["uid"], "a");
+    assert_eq!(state["endpoints"][0]["address"], "127.0.0.1:15080");
+}
