@@ -206,8 +206,11 @@ impl State {
         let patience = 2 * self.settings.busy_interval;
         let grace = span(self.settings.grace);
         let missing = self.pods_of(entry).filter(|(member, sidecar)| {
-            let history = sidecar.and_then(|sidecar| sidecar.current.as_ref());
-            let settled = history.is_some_and(|history| history.is_settled(now, patience));
+            let settled = sidecar.is_some_and(|sidecar| {
+                let current = sidecar.current.as_ref();
+                !sidecar.past.is_empty()
+                    || current.is_some_and(|history| history.is_settled(now, patience))
+            });
             let in_grace = member.ready_since.is_some_and(|since| now - since < grace);
             member.pod.ready && member.pod.reports && in_grace && !settled
         });
