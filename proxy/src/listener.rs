@@ -1,0 +1,79 @@
+//! Accepts connections and relays each in a task of its own, until they have drained.
+//!
+//! Does not bind, and takes every connection that comes: how many an app bears is not for the relay to say.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::{JoinError, JoinSet},
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use stillwake_runtime::accept::accept;
+
+use crate::{
+    drain::Drain,
+    relay::{Relay, Upstream},
+};
+
+/// Serves `listener` until it has drained or is aborted.
+///
+/// New connections are accepted also while draining, for as long as routing still sends them here. Once there has been
+/// none for [`RelaySettings::settle`](crate::relay::RelaySettings::settle), the listener closes. `abort` resets what
+/// is left.
+///
+/// # Cancel safety
+///
+/// Dropping the future is an abort.
+pub async fn serve(
+    listener: TcpListener,
+    upstream: Upstream,
+    relay: Arc<Relay>,
+    drain: Drain,
+    abort: CancellationToken,
+) {
+    let mut connections = JoinSet::new();
+    // Set while draining with no connection open.
+    let mut settled: Option<Instant> = None;
+    loop {
+        let waits = settled.is_some();
+        let settles = sleep_until(settled.unwrap_or_else(Instant::now));
+        tokio::select! {
+            biased;
+            () = abort.cancelled() => break,
+            Some(ended) = connections.join_next(), if !connections.is_empty() => note_panic(ended),
+            (client, peer) = accept(&listener) => {
+                connections.spawn(connection(client, peer, upstream, Arc::clone(&relay), drain.clone()));
+            }
+            () = drain.draining(), if !waits && connections.is_empty() => {}
+            () = settles, if waits => return,
+        }
+        settled = (drain.is_draining() && connections.is_empty())
+            .then(|| settled.unwrap_or_else(|| Instant::now() + relay.settings().settle));
+    }
+    connections.shutdown().await;
+}
+
+async fn connection(
+    client: TcpStream,
+    peer: SocketAddr,
+    upstream: Upstream,
+    relay: Arc<Relay>,
+    drain: Drain,
+) {
+    match relay.relay(client, upstream, &drain).await {
+        Ok(()) => tracing::trace!(%peer, "Connection closed"),
+        Err(error) => tracing::debug!(%peer, %error, "Connection reset"),
+    }
+}
+
+/// A connection that panicked was reset like any broken one; the others go on.
+fn note_panic(ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "A connection panicked");
+    }
+}

@@ -1,0 +1,235 @@
+//! Relays a connection to its upstream: settings, dialling, and the life of one connection.
+//!
+//! The moving of bytes is in `flow`; what the bytes mean is in [`crate::observer`].
+
+mod flow;
+mod pending;
+
+use std::{future::poll_fn, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{net::TcpStream, time::timeout};
+
+use self::flow::Flow;
+use crate::{
+    drain::Drain,
+    ignore::IgnoreRules,
+    in_flight::InFlight,
+    observer::{Counting, Observer},
+};
+
+/// How connections are relayed.
+#[derive(Clone, Debug)]
+pub struct RelaySettings {
+    /// How long the upstream may take to accept a connection. Default 10 s: three SYNs when its backlog is full.
+    pub connect_timeout: Duration,
+    /// How long a connection that cannot be looked into counts as in flight after its last byte. Default 60 s.
+    pub opaque_idle_window: Duration,
+    /// While draining: how long a keep-alive connection may stay open without a request. Default 5 s.
+    pub drain_idle: Duration,
+    /// While draining: how long there must have been no connection before the listener is closed. Default 100 ms.
+    pub settle: Duration,
+    /// How long a closed connection waits for the client's own close, discarding what it still sends. Closing at
+    /// once would reset it, and the client could lose the end of the response. Default 1 s.
+    pub linger: Duration,
+    /// After how much silence a client is probed by TCP, and how far apart the probes are. Default 30 s, and 9
+    /// probes are Linux' default: without them, a client whose machine died would be in flight for ever.
+    pub keepalive: Duration,
+    /// Requests that are not counted. Default: probes and scrapes.
+    pub ignore: IgnoreRules,
+}
+
+impl Default for RelaySettings {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(10),
+            opaque_idle_window: Duration::from_mins(1),
+            drain_idle: Duration::from_secs(5),
+            settle: Duration::from_millis(100),
+            linger: Duration::from_secs(1),
+            keepalive: Duration::from_secs(30),
+            ignore: IgnoreRules::default(),
+        }
+    }
+}
+
+/// Where a connection goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upstream {
+    /// The address that the client dialled, at the app's port: an app that does not listen there stays unreachable,
+    /// as it was.
+    SameAddress {
+        /// The app's port.
+        port: u16,
+    },
+    /// This address.
+    Fixed(SocketAddr),
+}
+
+impl Upstream {
+    fn address(self, client: &TcpStream) -> io::Result<SocketAddr> {
+        match self {
+            Self::SameAddress { port } => {
+                let dialled = client.local_addr()?;
+                // A listener for both families sees IPv4 as mapped into IPv6.
+                Ok(SocketAddr::new(dialled.ip().to_canonical(), port))
+            }
+            Self::Fixed(address) => Ok(address),
+        }
+    }
+}
+
+/// What all connections share.
+#[derive(Debug)]
+pub struct Relay {
+    settings: RelaySettings,
+    counting: Counting,
+}
+
+impl Relay {
+    /// Returns a relay that counts with `in_flight`.
+    pub fn new(settings: RelaySettings, in_flight: InFlight) -> Self {
+        let counting = Counting {
+            in_flight,
+            ignore: Arc::new(settings.ignore.clone()),
+            opaque_idle_window: settings.opaque_idle_window,
+        };
+        Self { settings, counting }
+    }
+
+    /// Returns the settings.
+    pub fn settings(&self) -> &RelaySettings {
+        &self.settings
+    }
+
+    /// Returns the counter.
+    pub fn in_flight(&self) -> &InFlight {
+        &self.counting.in_flight
+    }
+
+    /// Relays `client` to `upstream` until both are closed.
+    ///
+    /// # Errors
+    ///
+    /// Says which side broke, and has then reset the other.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future resets both sides, so that neither takes what it has for complete.
+    pub async fn relay(
+        &self,
+        client: TcpStream,
+        upstream: Upstream,
+        drain: &Drain,
+    ) -> Result<(), RelayError> {
+        let mut client = ResetOnDrop::new(client);
+        let mut observer = Observer::new(self.counting.clone());
+        self.probe_silent(&client.stream);
+        let (app, early) = self
+            .dial(&mut client.stream, upstream, &mut observer)
+            .await?;
+        let mut flow = Flow::new(client, ResetOnDrop::new(app), observer, &self.settings);
+        flow.send_first(&early);
+        let mut draining = pin!(drain.draining());
+        let mut listens = false;
+        poll_fn(|context| {
+            if !flow.is_draining() && (!listens || drain.is_draining()) {
+                listens = true;
+                if draining.as_mut().poll(context).is_ready() {
+                    flow.begin_drain();
+                }
+            }
+            flow.poll(context)
+        })
+        .await
+    }
+
+    /// Connects to the upstream. What the client sends in the meantime is counted as it comes, and returned.
+    async fn dial(
+        &self,
+        client: &mut TcpStream,
+        upstream: Upstream,
+        observer: &mut Observer,
+    ) -> Result<(TcpStream, Vec<u8>), RelayError> {
+        let address = upstream.address(client).map_err(RelayError::Client)?;
+        let failed = |source| RelayError::Dial { address, source };
+        let mut early = Vec::new();
+        let mut connect = pin!(timeout(
+            self.settings.connect_timeout,
+            TcpStream::connect(address)
+        ));
+        let connected = loop {
+            tokio::select! {
+                biased;
+                connected = &mut connect => break connected,
+                read = flow::read_early(client), if early.is_empty() => {
+                    early = read.map_err(RelayError::Client)?;
+                    if early.is_empty() {
+                        // The client has closed its side already; the flow will see it again.
+                        break connect.await;
+                    }
+                    observer.client_bytes(&early);
+                }
+            }
+        };
+        let app = connected
+            .map_err(|_| failed(io::ErrorKind::TimedOut.into()))?
+            .map_err(failed)?;
+        app.set_nodelay(true).map_err(failed)?;
+        Ok((app, early))
+    }
+
+    fn probe_silent(&self, client: &TcpStream) {
+        let keepalive = TcpKeepalive::new()
+            .with_time(self.settings.keepalive)
+            .with_interval(self.settings.keepalive);
+        if let Err(error) = SockRef::from(client).set_tcp_keepalive(&keepalive) {
+            tracing::debug!(%error, "Cannot probe a silent client");
+        }
+    }
+}
+
+/// Why a connection did not end by both sides closing it.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayError {
+    /// The client broke the connection.
+    #[error("the client broke the connection: {0}")]
+    Client(#[source] io::Error),
+    /// The app broke the connection.
+    #[error("the app broke the connection: {0}")]
+    App(#[source] io::Error),
+    /// The app cannot be reached.
+    #[error("cannot connect to the app at {address}: {source}")]
+    Dial {
+        /// Where it should be.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// A stream that is reset when it is dropped, unless it was told to close: a body that is delimited by the close
+/// must not look complete when it was cut.
+#[derive(Debug)]
+struct ResetOnDrop {
+    stream: TcpStream,
+    resets: bool,
+}
+
+impl ResetOnDrop {
+    fn new(stream: TcpStream) -> Self {
+        Self {
+            stream,
+            resets: true,
+        }
+    }
+}
+
+impl Drop for ResetOnDrop {
+    fn drop(&mut self) {
+        if self.resets {
+            // Fails only if the connection is gone, which is as good.
+            let _ = self.stream.set_zero_linger();
+        }
+    }
+}
