@@ -62,4 +62,4 @@ footprint: sidecar ## Size and memory of the sidecar, idle and after a minute of
 	tests/footprint.sh
 
 fuzz: rust ## Fuzz the relay's view of HTTP for FUZZ_TIME seconds (nightly Rust and cargo-fuzz)
-	cd proxy && cargo +nightly fuzz run conversation -- -max_total_time=$(FUZZ_TIME)
+	cd proxy && mkdir -p fuzz/corpus/conversation && CARGO_TARGET_DIR=$(CACHE)/fuzz cargo +nightly fuzz run conversation fuzz/corpus/conversation fuzz/seeds -- -max_total_time=$(FUZZ_TIME) -max_len=4096

@@ -21,8 +21,8 @@ use crate::{
 /// Serves `listener` until it has drained or is aborted.
 ///
 /// New connections are accepted also while draining, for as long as routing still sends them here. Once there has been
-/// none for [`RelaySettings::settle`](crate::relay::RelaySettings::settle), the listener closes. `abort` resets what
-/// is left.
+/// none for [`RelaySettings::settle`](crate::relay::RelaySettings::settle) on any listener of `relay`, the listener
+/// closes: one port of a pod must not refuse connections while another still drains. `abort` resets what is left.
 ///
 /// # Cancel safety
 ///
@@ -35,9 +35,12 @@ pub async fn serve(
     abort: CancellationToken,
 ) {
     let mut connections = JoinSet::new();
+    let mut open = relay.open_connections();
     // Set while draining with no connection open.
     let mut settled: Option<Instant> = None;
     loop {
+        settled = (drain.is_draining() && *open.borrow_and_update() == 0)
+            .then(|| settled.unwrap_or_else(|| Instant::now() + relay.settings().settle));
         let waits = settled.is_some();
         let settles = sleep_until(settled.unwrap_or_else(Instant::now));
         tokio::select! {
@@ -45,13 +48,18 @@ pub async fn serve(
             () = abort.cancelled() => break,
             Some(ended) = connections.join_next(), if !connections.is_empty() => note_panic(ended),
             (client, peer) = accept(&listener) => {
-                connections.spawn(connection(client, peer, upstream, Arc::clone(&relay), drain.clone()));
+                let counted = relay.open_connection();
+                let (relay, drain) = (Arc::clone(&relay), drain.clone());
+                connections.spawn(async move {
+                    connection(client, peer, upstream, &relay, &drain).await;
+                    drop(counted);
+                });
             }
-            () = drain.draining(), if !waits && connections.is_empty() => {}
+            () = drain.draining(), if !drain.is_draining() => {}
+            // Only of interest while draining: otherwise nothing follows from it.
+            Ok(()) = open.changed(), if drain.is_draining() => {}
             () = settles, if waits => return,
         }
-        settled = (drain.is_draining() && connections.is_empty())
-            .then(|| settled.unwrap_or_else(|| Instant::now() + relay.settings().settle));
     }
     connections.shutdown().await;
 }
@@ -60,10 +68,10 @@ async fn connection(
     client: TcpStream,
     peer: SocketAddr,
     upstream: Upstream,
-    relay: Arc<Relay>,
-    drain: Drain,
+    relay: &Relay,
+    drain: &Drain,
 ) {
-    match relay.relay(client, upstream, &drain).await {
+    match relay.relay(client, upstream, drain).await {
         Ok(()) => tracing::trace!(%peer, "Connection closed"),
         Err(error) => tracing::debug!(%peer, %error, "Connection reset"),
     }

@@ -8,7 +8,7 @@ mod pending;
 use std::{future::poll_fn, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{net::TcpStream, sync::watch, time::timeout};
 
 use self::flow::Flow;
 use crate::{
@@ -84,6 +84,18 @@ impl Upstream {
 pub struct Relay {
     settings: RelaySettings,
     counting: Counting,
+    /// Connections that listeners have taken and that have not ended.
+    open: watch::Sender<usize>,
+}
+
+/// Counts a connection as open until it is dropped.
+#[derive(Debug)]
+pub(crate) struct OpenConnection(watch::Sender<usize>);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.send_modify(|open| *open -= 1);
+    }
 }
 
 impl Relay {
@@ -94,12 +106,27 @@ impl Relay {
             ignore: Arc::new(settings.ignore.clone()),
             opaque_idle_window: settings.opaque_idle_window,
         };
-        Self { settings, counting }
+        Self {
+            settings,
+            counting,
+            open: watch::Sender::new(0),
+        }
     }
 
     /// Returns the settings.
     pub fn settings(&self) -> &RelaySettings {
         &self.settings
+    }
+
+    /// Counts a connection, of whichever listener, until what is returned is dropped.
+    pub(crate) fn open_connection(&self) -> OpenConnection {
+        self.open.send_modify(|open| *open += 1);
+        OpenConnection(self.open.clone())
+    }
+
+    /// Returns how many connections are open over all listeners, and follows it.
+    pub fn open_connections(&self) -> watch::Receiver<usize> {
+        self.open.subscribe()
     }
 
     /// Returns the counter.

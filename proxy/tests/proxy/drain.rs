@@ -41,6 +41,34 @@ async fn the_response_under_way_says_close_and_the_connection_ends_with_it() {
 }
 
 #[tokio::test]
+async fn a_port_without_connections_is_served_while_another_drains() {
+    let settings = RelaySettings {
+        settle: Duration::ZERO,
+        ..patient()
+    };
+    let rig = Rig::with(settings).await;
+    let (another, serving) = rig.serve_another().await;
+    let (mut client, mut app) = rig.connect().await;
+    pass(&mut client, &mut app, REQUEST).await;
+    rig.drain.begin();
+    // Turns enough for a port that does not care about the other to close.
+    for byte in RESPONSE {
+        app.write_all(&[*byte]).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    assert!(!serving.is_finished());
+    let late = TcpStream::connect(another).await.unwrap();
+    let (late_app, _) = within("the app accepts", rig.app.accept()).await.unwrap();
+    drop((late, late_app));
+    expect(&mut client, CLOSING).await;
+    drop((client, app));
+    within("serving ends", rig.serving).await.unwrap();
+    within("serving the other port ends", serving)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
 async fn a_request_on_an_idle_connection_is_served_and_its_connection_closed() {
     let rig = Rig::with(patient()).await;
     let (mut client, mut app) = rig.connect().await;

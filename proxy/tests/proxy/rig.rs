@@ -26,6 +26,7 @@ pub(crate) struct Rig {
     pub(crate) drain: Drain,
     pub(crate) abort: CancellationToken,
     pub(crate) serving: JoinHandle<()>,
+    relay: Arc<Relay>,
 }
 
 impl Rig {
@@ -42,7 +43,13 @@ impl Rig {
         let relay = Arc::new(Relay::new(settings, in_flight.clone()));
         let (drain, abort) = (Drain::default(), CancellationToken::new());
         let upstream = Upstream::SameAddress { port };
-        let serving = serve(listener, upstream, relay, drain.clone(), abort.clone());
+        let serving = serve(
+            listener,
+            upstream,
+            Arc::clone(&relay),
+            drain.clone(),
+            abort.clone(),
+        );
         Self {
             address,
             app,
@@ -50,7 +57,24 @@ impl Rig {
             drain,
             abort,
             serving: tokio::spawn(serving),
+            relay,
         }
+    }
+
+    /// Serves one more port with the same relay.
+    pub(crate) async fn serve_another(&self) -> (SocketAddr, JoinHandle<()>) {
+        let listener = local_listener().await;
+        let address = listener.local_addr().unwrap();
+        let upstream = Upstream::Fixed(self.app.local_addr().unwrap());
+        let relay = Arc::clone(&self.relay);
+        let serving = serve(
+            listener,
+            upstream,
+            relay,
+            self.drain.clone(),
+            self.abort.clone(),
+        );
+        (address, tokio::spawn(serving))
     }
 
     /// Returns both ends of a new connection: the client's and the app's.

@@ -1,0 +1,104 @@
+//! The `stillwake` command: what people run.
+//!
+//! Today that is local mode: `stillwake run` scales a program of yours from 0 to many processes and back by the real
+//! sidecar, aggregator and activator, and `stillwake demo` shows it with a sample app. Kubernetes is not needed.
+
+use std::{ffi::OsString, fmt::Display, io::Write as _, process::ExitCode};
+
+use clap::Parser as _;
+use stillwake_runtime::{EXIT_FAILURE, EXIT_USAGE, logging, shutdown::Shutdown};
+
+use crate::{
+    args::{Args, Command, DemoArgs, RunArgs, SampleAppArgs},
+    local::run::{Local, RunError},
+};
+
+pub mod args;
+pub mod demo;
+pub mod local;
+pub mod sample_app;
+
+/// Threads that serve traffic. Local mode is a stand-in for a cluster on a machine that also runs the replicas.
+const WORKERS: usize = 2;
+
+/// Runs the command line `arguments`, the program's name first, and returns the exit code: 0 after a clean drain,
+/// 64 for a command line that cannot be used, 1 for a failed start or run.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let parsed = Args::try_parse_from(arguments).and_then(Args::checked);
+    let args = match parsed {
+        Ok(args) => args,
+        Err(answer) => {
+            // Help and version come this way too; they go to stdout and are no failure.
+            let failed = answer.use_stderr();
+            let _ = answer.print();
+            return if failed {
+                ExitCode::from(EXIT_USAGE)
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    if matches!(args.command, Command::Guardian) {
+        local::guardian::watch(std::io::stdin().lock());
+        return ExitCode::SUCCESS;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .enable_all()
+        .build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(dispatch(args.command)),
+        Err(error) => failure(EXIT_FAILURE, format_args!("cannot start threads: {error}")),
+    }
+}
+
+async fn dispatch(command: Command) -> ExitCode {
+    match command {
+        Command::Run(args) => run(*args).await,
+        Command::Demo(args) => demo(args).await,
+        Command::SampleApp(args) => serve_sample(args).await,
+        Command::Guardian => ExitCode::SUCCESS,
+    }
+}
+
+async fn run(args: RunArgs) -> ExitCode {
+    if let Err(error) = logging::init(&args.log, logging::Format::Text) {
+        return failure(EXIT_USAGE, error);
+    }
+    let shutdown = match Shutdown::on_signals() {
+        Ok(shutdown) => shutdown,
+        Err(error) => return failure(EXIT_FAILURE, format_args!("cannot take signals: {error}")),
+    };
+    let local = match Local::start(args.options(), &shutdown).await {
+        Ok(local) => local,
+        Err(RunError::Interrupted) => return ExitCode::SUCCESS,
+        Err(error) => return failure(error.exit_code(), error),
+    };
+    let _ = writeln!(std::io::stderr(), "{}", local.ready_line());
+    match local.serve(shutdown).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failure(error.exit_code(), error),
+    }
+}
+
+async fn demo(args: DemoArgs) -> ExitCode {
+    if let Err(error) = logging::init(&args.log, logging::Format::Text) {
+        return failure(EXIT_USAGE, error);
+    }
+    match demo::run(args).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failure(EXIT_FAILURE, format_args!("{error:#}")),
+    }
+}
+
+async fn serve_sample(args: SampleAppArgs) -> ExitCode {
+    match sample_app::serve(args).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failure(EXIT_FAILURE, format_args!("sample app: {error}")),
+    }
+}
+
+fn failure(code: u8, error: impl Display) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "error: {error}");
+    ExitCode::from(code)
+}
