@@ -21,4 +21,5 @@ mod stream;
 
 pub use activator::Activator;
 pub use event::{Availability, ColdStart, EndpointEvent, EndpointFrameError};
+pub use report::REPORT_GAP;
 pub use settings::Settings;

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Weak},
+    time::Duration,
 };
 
 use stillwake_proto::report::{Count, Held, HeldReport, Workload, reporter_frame::Kind};
@@ -10,6 +11,10 @@ use stillwake_reporting::{Report, Session, Source, microseconds};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{activator::Shared, queue::HeldCount};
+
+/// Time between two reports of an activator that are sent at once: less than a sidecar's, because there are few
+/// activators, each speaks for many workloads, and one of them that wakes must not wait for another's report.
+pub const REPORT_GAP: Duration = Duration::from_millis(5);
 
 /// Reads one activator.
 #[derive(Debug)]

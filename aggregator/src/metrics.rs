@@ -133,7 +133,7 @@ impl Collector for LoadCollector {
             reporters.get_or_create(&RoleLabel { role }).set(count);
         }
         let described = encoder.encode_descriptor(
-            "stillwake_aggregator_reporters",
+            "reporters",
             "Reporters connected, by role",
             None,
             reporters.metric_type(),
@@ -176,8 +176,7 @@ impl Collector for LoadCollector {
                 unknown,
             ),
         ] {
-            let name = format!("stillwake_aggregator_{name}");
-            let described = encoder.encode_descriptor(&name, help, None, family.metric_type())?;
+            let described = encoder.encode_descriptor(name, help, None, family.metric_type())?;
             family.encode(described)?;
         }
         Ok(())

@@ -4,7 +4,7 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 /// How long to wait after the process or the machine ran out of something that a closing connection gives back.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
@@ -44,18 +44,35 @@ fn died_in_backlog(error: &io::Error) -> bool {
     )
 }
 
-/// Binds a listener for `address`.
+/// Connections that may wait to be accepted; the kernel takes the lesser of this and `net.core.somaxconn`, which is
+/// 4096 as well. The usual 128 overflows when a thousand clients come at once, and each one left out tries again only
+/// after a second.
+const BACKLOG: u32 = 4096;
+
+/// Binds a listener for `address`. Must be called inside a tokio runtime.
 ///
 /// # Errors
 ///
 /// Names the address, and for an address in use says how to find out who holds it.
-pub async fn bind(what: &str, address: SocketAddr) -> Result<TcpListener, BindError> {
+pub fn bind(what: &str, address: SocketAddr) -> Result<TcpListener, BindError> {
     let failed = |source| BindError {
         what: what.to_owned(),
         address,
         source,
     };
-    TcpListener::bind(address).await.map_err(failed)
+    listen(address).map_err(failed)
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    // As std's listeners do: otherwise a restart has to wait for old connections' last minute.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// A listener could not be bound.
@@ -95,16 +112,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_port_in_use_is_named_with_its_remedy() {
-        let first = bind("tests", ([127, 0, 0, 1], 0).into()).await.unwrap();
+        let first = bind("tests", ([127, 0, 0, 1], 0).into()).unwrap();
         let address = first.local_addr().unwrap();
-        let error = bind("tests", address).await.unwrap_err().to_string();
+        let error = bind("tests", address).unwrap_err().to_string();
         assert!(error.contains(&address.to_string()), "{error}");
         assert!(error.contains("in use"), "{error}");
     }
 
     #[tokio::test]
     async fn a_connection_is_accepted_without_delay_for_small_writes() {
-        let listener = bind("tests", ([127, 0, 0, 1], 0).into()).await.unwrap();
+        let listener = bind("tests", ([127, 0, 0, 1], 0).into()).unwrap();
         let address = listener.local_addr().unwrap();
         let (client, (served, peer)) = tokio::join!(TcpStream::connect(address), accept(&listener));
         assert_eq!(client.unwrap().local_addr().unwrap(), peer);

@@ -92,7 +92,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
 async fn serve(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
     let listeners = bind(&config).await?;
     let admin = match config.admin {
-        Some(address) => Some(accept::bind("the admin pages", address).await?),
+        Some(address) => Some(accept::bind("the admin pages", address)?),
         None => None,
     };
     // Stops what runs in the background, however this function is left.
@@ -222,7 +222,7 @@ async fn bind(config: &Config) -> Result<Vec<Bound>, RunError> {
     let mut listeners = Vec::with_capacity(config.ports.len());
     for PortPair { listen, app } in &config.ports {
         let what = format!("app port {app}");
-        let listener = accept::bind(&what, (address, *listen).into()).await?;
+        let listener = accept::bind(&what, (address, *listen).into())?;
         let address = listener.local_addr().map_err(RunError::Runtime)?;
         listeners.push(Bound {
             listener,

@@ -278,7 +278,8 @@ impl State {
             }
             history.between(from, now).in_flight_time / (now - from) as f64
         });
-        averages.sum()
+        // The sum of nothing is -0, which people would ask about.
+        0.0 + averages.sum::<f64>()
     }
 
     fn rate_over(&self, entry: &Entry, window: Duration, now: Moment) -> f64 {
@@ -288,6 +289,6 @@ impl State {
             let per_microsecond = history.between(from, now).requests / covered as f64;
             per_microsecond * span(Duration::from_secs(1)) as f64
         });
-        rates.sum()
+        0.0 + rates.sum::<f64>()
     }
 }

@@ -96,7 +96,7 @@ impl Local {
         }
         let sidecar = sidecar(&options)?;
         raise_descriptor_limit();
-        let listeners = Listeners::bind(&options).await?;
+        let listeners = Listeners::bind(&options)?;
         let guardian = std::env::current_exe()
             .and_then(|program| Guardian::start(&program))
             .map_err(part("the guardian"))?;
@@ -177,7 +177,7 @@ impl Local {
         let (scaling, drain) = (stages.scaling.clone(), replicas.drain.clone());
         let parts = Parts {
             service: common.spawn_service(listeners.service),
-            activator: common.spawn_activator(listeners.activator),
+            activator: common.spawn_activator(listeners.activator, options.grace),
             scaler: tokio::spawn(scaler.run(stages.scaling.clone())),
             supervisor: tokio::spawn(async move {
                 tokio::join!(supervisor.run(wanted, told, replicas), async {
@@ -315,21 +315,15 @@ impl Local {
 }
 
 impl Listeners {
-    async fn bind(options: &Options) -> Result<Self, RunError> {
+    fn bind(options: &Options) -> Result<Self, RunError> {
         let flagged = |flag| move |source| RunError::BindFlag { flag, source };
         let internal = SocketAddr::from(([127, 0, 0, 1], 0));
         Ok(Self {
-            service: bind("clients", options.listen)
-                .await
-                .map_err(flagged("listen"))?,
-            admin: bind("the admin pages", options.admin)
-                .await
-                .map_err(flagged("admin"))?,
-            scaler: bind("KEDA's gRPC", options.scaler)
-                .await
-                .map_err(flagged("scaler"))?,
-            activator: bind("the activator", internal).await?,
-            ingest: bind("reports", internal).await?,
+            service: bind("clients", options.listen).map_err(flagged("listen"))?,
+            admin: bind("the admin pages", options.admin).map_err(flagged("admin"))?,
+            scaler: bind("KEDA's gRPC", options.scaler).map_err(flagged("scaler"))?,
+            activator: bind("the activator", internal)?,
+            ingest: bind("reports", internal)?,
         })
     }
 

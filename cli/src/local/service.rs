@@ -32,8 +32,8 @@ const MOST_CONNECTIONS: usize = 10_000;
 /// comes, has the fewest connections for it, and would draw all of them in the moment before its end is noticed.
 const SUSPICION: Duration = Duration::from_millis(250);
 
-/// Loopback connects at once or not at all; longer means a full backlog.
-const DIAL_TIMEOUT: Duration = Duration::from_secs(1);
+/// Loopback connects at once, or after the kernel's first retries (1 s and 3 s) if the backlog was full.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where the workload's connections can go. Clones share it.
 #[derive(Clone, Debug)]

@@ -26,9 +26,7 @@ async fn the_pages_follow_the_process() {
         metrics::registry("tests"),
         || serde_json::json!({"pods": 2}),
     );
-    let listener = accept::bind("tests", ([127, 0, 0, 1], 0).into())
-        .await
-        .unwrap();
+    let listener = accept::bind("tests", ([127, 0, 0, 1], 0).into()).unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
     let served = tokio::spawn(admin.serve(listener, stop.clone()));

@@ -2,7 +2,7 @@
 //!
 //! In which order they come and go is decided in `run`.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, pin::pin, time::Duration};
 
 use stillwake_activator::{self as activator, Activator, Availability};
 use stillwake_aggregator::{self as aggregator, Aggregator, MembershipEvent, ScaledObject};
@@ -158,11 +158,26 @@ impl Common {
         })
     }
 
-    /// Takes the Service's connections until it makes no more.
-    pub(super) fn spawn_activator(&self, listener: TcpListener) -> JoinHandle<()> {
+    /// Takes the Service's connections until it makes no more. What is still held when `grace` has passed after that
+    /// is answered with 503.
+    pub(super) fn spawn_activator(&self, listener: TcpListener, grace: Duration) -> JoinHandle<()> {
         let (activator, workload) = (self.activator.clone(), self.workload.clone());
-        let (drain, abort) = (self.stages.settled.clone(), self.stages.abort.clone());
-        tokio::spawn(async move { activator.serve(listener, workload, drain, abort).await })
+        let (drain, abort) = (self.stages.settled.clone(), self.stages.abort.child_token());
+        tokio::spawn(async move {
+            let overdue = async {
+                drain.cancelled().await;
+                tokio::time::sleep(grace).await;
+                tracing::warn!(?grace, "The grace is over, answering what is held with 503");
+                abort.cancel();
+            };
+            let serving = activator.serve(listener, workload, drain.clone(), abort.clone());
+            let mut serving = pin!(serving);
+            tokio::select! {
+                () = &mut serving => return,
+                () = overdue => {}
+            }
+            serving.await;
+        })
     }
 
     /// Serves reporters and KEDA's gRPC.
@@ -195,7 +210,8 @@ impl Common {
             uid: format!("activator-{:016x}", rand::random::<u64>()),
             ..Hello::default()
         };
-        let config = ReportingConfig::new(vec![ingest.to_string()], hello);
+        let mut config = ReportingConfig::new(vec![ingest.to_string()], hello);
+        config.minimum_gap = activator::REPORT_GAP;
         let reporter = Reporter::new(config, self.activator.source());
         let (status, stop) = (reporter.status(), self.stages.serving.clone());
         let unconnected = self.readiness.latch();

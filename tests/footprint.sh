@@ -1,0 +1,64 @@
+#!/bin/sh
+# Builds the sidecar as it ships and prints how large it is, on disk and in memory: idle, and after a load.
+#
+#   footprint.sh [SECONDS]    of load, 60 if not given; CONNECTIONS=32 sets how many at once
+set -eu
+
+seconds="${1:-60}"
+connections="${CONNECTIONS:-32}"
+cd "$(dirname "$0")/.."
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}"
+
+host=$(rustc -vV | sed -n 's/^host: //p')
+RUSTFLAGS="-C target-feature=+crt-static" \
+    cargo build --quiet --profile dist -p stillwake-sidecar --target "$host"
+sidecar="$CARGO_TARGET_DIR/$host/dist/stillwake-sidecar"
+cargo build --quiet --release -p stillwake-e2e
+app="$CARGO_TARGET_DIR/release/stillwake-e2e-app"
+load="$CARGO_TARGET_DIR/release/stillwake-e2e-load"
+
+echo "binary       $(stat -c %s "$sidecar") bytes"
+# glibc's static binaries have no interpreter; ldd says so on stderr or stdout depending on its version.
+if LC_ALL=C ldd "$sidecar" 2>&1 | grep -q -e 'statically linked' -e 'not a dynamic executable'; then
+    echo "linked       static"
+else
+    echo "$sidecar is not static:" >&2
+    ldd "$sidecar" >&2
+    exit 1
+fi
+
+free_port() {
+    python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+}
+app_port=$(free_port)
+port=$(free_port)
+trap 'kill $app_pid $sidecar_pid 2>/dev/null || true' EXIT
+app_pid=
+sidecar_pid=
+"$app" --port "$app_port" &
+app_pid=$!
+STILLWAKE_SIDECAR_PORTS="$port:$app_port" STILLWAKE_SIDECAR_ADDRESS=127.0.0.1 STILLWAKE_SIDECAR_AGGREGATORS= \
+    STILLWAKE_SIDECAR_POD_NAMESPACE=footprint STILLWAKE_SIDECAR_POD_NAME=footprint STILLWAKE_SIDECAR_POD_UID=footprint \
+    "$sidecar" &
+sidecar_pid=$!
+
+memory() {
+    awk -v stage="$1" '/^Rss:/ { rss = $2 } /^Pss:/ { pss = $2 } END { printf "%-12s RSS %d KiB, PSS %d KiB\n", stage, rss, pss }' \
+        "/proc/$sidecar_pid/smaps_rollup"
+}
+
+# Answers once through the sidecar, so that what is measured is a sidecar at work and not one still starting.
+deadline=$(($(date +%s) + 30))
+until "$load" --target "127.0.0.1:$port" --connections 1 --duration 1ms >/dev/null 2>&1; do
+    [ "$(date +%s)" -lt "$deadline" ] || { echo "the sidecar did not answer within 30 s" >&2; exit 1; }
+    sleep 0.1
+done
+memory idle
+cpu_before=$(awk '{ print $14 + $15 }' "/proc/$sidecar_pid/stat")
+result=$("$load" --target "127.0.0.1:$port" --connections "$connections" --duration "${seconds}s")
+cpu_after=$(awk '{ print $14 + $15 }' "/proc/$sidecar_pid/stat")
+echo "load         $connections connections for $seconds s: $result"
+answered=${result%% *}
+awk -v ticks="$((cpu_after - cpu_before))" -v hertz="$(getconf CLK_TCK)" -v answered="$answered" \
+    'BEGIN { printf "%-12s %.1f µs of CPU per request\n", "sidecar", ticks / hertz * 1e6 / answered }'
+memory "after load"

@@ -1,0 +1,256 @@
+//! The app behind the suites' replicas: answers that can be checked, and a journal of what reached it.
+//!
+//! Knows nothing of Stillwake. Paths: `/bytes?length=N` (the id's [`Payload`]), `/echo-hash` (hash and length of the
+//! body it was sent), `/slow?ms=N` (head after half the time, body in pieces over the other half), `/ws` (echoes).
+
+use std::{convert::Infallible, net::Ipv4Addr, path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt, stream};
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
+use hyper::{
+    body::{Frame, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use sha2::{Digest, Sha256};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    signal::unix::{SignalKind, signal},
+};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{handshake::derive_accept_key, protocol::Role},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    REQUEST_ID, SERVED_BY,
+    journal::{Event, Writer},
+    payload::{Payload, hex},
+};
+
+/// Pieces of a slow answer's body.
+const SLOW_PIECES: u32 = 4;
+
+/// Length of a slow answer's body.
+pub const SLOW_LENGTH: usize = 40_000;
+
+type Answer = Response<BoxBody<Bytes, std::io::Error>>;
+
+/// How the app is to start.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Port to listen on, on 127.0.0.1.
+    pub port: u16,
+    /// How long to wait before listening, as a slow start does.
+    pub startup_delay: Duration,
+    /// Listens only once this file exists, so that a suite decides when a start ends.
+    pub wait_for: Option<PathBuf>,
+    /// Where to note what arrives.
+    pub journal: Option<PathBuf>,
+}
+
+/// Serves until SIGTERM, then finishes what is in flight, tunnels included.
+///
+/// # Errors
+///
+/// When the port or the journal cannot be had.
+pub async fn run(settings: Settings) -> anyhow::Result<()> {
+    // Before anything slow: a SIGTERM during the start must end the process as well.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let journal = settings.journal.as_deref().map(Writer::open).transpose();
+    let journal = journal.context("cannot open the journal")?;
+    if let Some(journal) = &journal {
+        journal.write(Event::Started)?;
+    }
+    tokio::select! {
+        () = start_slowly(&settings) => {}
+        _ = terminate.recv() => return Ok(()),
+    }
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, settings.port)).await?;
+    let stop = CancellationToken::new();
+    let stopped = stop.clone();
+    tokio::spawn(async move {
+        terminate.recv().await;
+        stopped.cancel();
+    });
+    serve(listener, journal, stop).await
+}
+
+/// Serves until `stop`, then finishes what is in flight, tunnels included.
+///
+/// # Errors
+///
+/// When no more connections can be accepted.
+pub async fn serve(
+    listener: TcpListener,
+    journal: Option<Writer>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let app = Arc::new(App {
+        journal,
+        tunnels: TaskTracker::new(),
+    });
+    let connections = TaskTracker::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                let (stream, _) = accepted?;
+                connections.spawn(serve_connection(Arc::clone(&app), stream, stop.clone()));
+            }
+            () = stop.cancelled() => break,
+        }
+    }
+    drop(listener);
+    connections.close();
+    connections.wait().await;
+    app.tunnels.close();
+    app.tunnels.wait().await;
+    Ok(())
+}
+
+async fn start_slowly(settings: &Settings) {
+    tokio::time::sleep(settings.startup_delay).await;
+    if let Some(file) = &settings.wait_for {
+        while !tokio::fs::try_exists(file).await.unwrap_or(false) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+async fn serve_connection(app: Arc<App>, stream: TcpStream, stop: CancellationToken) {
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(move |request| Arc::clone(&app).answer(request));
+    let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection.with_upgrades());
+    tokio::select! {
+        // A client that left is the client's to notice.
+        _ = connection.as_mut() => return,
+        () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    let _ = connection.await;
+}
+
+/// One process of the app.
+#[derive(Debug)]
+struct App {
+    journal: Option<Writer>,
+    tunnels: TaskTracker,
+}
+
+impl App {
+    fn note(&self, event: Event) -> anyhow::Result<()> {
+        match &self.journal {
+            Some(journal) => journal.write(event).context("cannot write the journal"),
+            None => Ok(()),
+        }
+    }
+
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> anyhow::Result<Answer> {
+        let id = request
+            .headers()
+            .get(REQUEST_ID)
+            .and_then(|id| id.to_str().ok()?.parse().ok());
+        let id = id.unwrap_or(0);
+        self.note(Event::Began(id))?;
+        let mut answer = match request.uri().path() {
+            "/echo-hash" => self.echo_hash(id, request).await?,
+            "/bytes" => self.bytes(id, number(&request, "length"))?,
+            "/slow" => Arc::clone(&self).slow(id, number(&request, "ms")).await,
+            "/ws" => Arc::clone(&self).web_socket(id, request),
+            _ => self.bytes(id, 0)?,
+        };
+        let headers = answer.headers_mut();
+        headers.insert(REQUEST_ID, id.into());
+        headers.insert(SERVED_BY, std::process::id().into());
+        Ok(answer)
+    }
+
+    async fn echo_hash(&self, id: u64, request: Request<Incoming>) -> anyhow::Result<Answer> {
+        let mut body = request.into_body();
+        let mut hasher = Sha256::new();
+        let mut length = 0;
+        while let Some(frame) = body.frame().await {
+            if let Some(piece) = frame?.data_ref() {
+                hasher.update(piece);
+                length += piece.len();
+            }
+        }
+        self.note(Event::Ended(id))?;
+        Ok(whole(format!("{} {length}", hex(&hasher.finalize()))))
+    }
+
+    fn bytes(&self, id: u64, length: u64) -> anyhow::Result<Answer> {
+        let length = usize::try_from(length)?;
+        self.note(Event::Ended(id))?;
+        Ok(whole(
+            Payload::new(id, length).flatten().collect::<Vec<u8>>(),
+        ))
+    }
+
+    async fn slow(self: Arc<Self>, id: u64, milliseconds: u64) -> Answer {
+        let half = Duration::from_millis(milliseconds) / 2;
+        tokio::time::sleep(half).await;
+        let body: Vec<u8> = Payload::new(id, SLOW_LENGTH).flatten().collect();
+        let body = Bytes::from(body);
+        let length = SLOW_LENGTH / SLOW_PIECES as usize;
+        let pieces = stream::iter(0..SLOW_PIECES).then(move |index| {
+            let (app, body) = (Arc::clone(&self), body.clone());
+            async move {
+                tokio::time::sleep(half / SLOW_PIECES).await;
+                if index == SLOW_PIECES - 1 {
+                    app.note(Event::Ended(id)).map_err(std::io::Error::other)?;
+                }
+                let start = index as usize * length;
+                Ok(Frame::data(body.slice(start..start + length)))
+            }
+        });
+        Response::new(BodyExt::boxed(StreamBody::new(pieces)))
+    }
+
+    fn web_socket(self: Arc<Self>, id: u64, mut request: Request<Incoming>) -> Answer {
+        let Some(key) = request.headers().get(header::SEC_WEBSOCKET_KEY) else {
+            let mut refusal = whole("a WebSocket handshake carries sec-websocket-key");
+            *refusal.status_mut() = StatusCode::BAD_REQUEST;
+            return refusal;
+        };
+        let accept = derive_accept_key(key.as_bytes());
+        let upgrade = hyper::upgrade::on(&mut request);
+        let app = Arc::clone(&self);
+        self.tunnels.spawn(async move {
+            let upgraded = TokioIo::new(upgrade.await?);
+            let mut socket = WebSocketStream::from_raw_socket(upgraded, Role::Server, None).await;
+            while let Some(message) = socket.next().await {
+                let message = message?;
+                if message.is_text() || message.is_binary() {
+                    socket.send(message).await?;
+                }
+            }
+            app.note(Event::Ended(id))
+        });
+        let mut answer = whole("");
+        *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let headers = answer.headers_mut();
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        let accept = HeaderValue::from_str(&accept).expect("base64 is a header's value");
+        headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+        answer
+    }
+}
+
+fn whole(body: impl Into<Bytes>) -> Answer {
+    let body = Full::new(body.into()).map_err(|never: Infallible| match never {});
+    Response::new(BodyExt::boxed(body))
+}
+
+/// A number from the query, 0 when it isn't there.
+fn number(request: &Request<Incoming>, name: &str) -> u64 {
+    let mut pairs = request.uri().query().unwrap_or_default().split('&');
+    let value = pairs.find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+    value.and_then(|value| value.parse().ok()).unwrap_or(0)
+}

@@ -1,0 +1,35 @@
+//! The test app as a program; all of it is in `stillwake_e2e::app`.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Parser;
+use stillwake_e2e::app::{self, Settings};
+
+/// Answers what the end-to-end suites ask.
+#[derive(Parser)]
+struct Args {
+    /// Port to listen on, on 127.0.0.1
+    #[arg(long)]
+    port: u16,
+    /// How long to wait before listening
+    #[arg(long, default_value = "0s", value_parser = humantime::parse_duration)]
+    startup_delay: Duration,
+    /// Listen only once this file exists
+    #[arg(long)]
+    wait_for: Option<PathBuf>,
+    /// File to append to at each start, request and answer
+    #[arg(long)]
+    journal: Option<PathBuf>,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    app::run(Settings {
+        port: args.port,
+        startup_delay: args.startup_delay,
+        wait_for: args.wait_for,
+        journal: args.journal,
+    })
+    .await
+}

@@ -1,0 +1,160 @@
+//! Account of every request: sent, answered rightly once, or failed and why.
+//!
+//! The client's side only; what reached the app is in the [`crate::journal`].
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::client::Answer;
+
+/// Shared by all clients of one load.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    entries: Arc<Mutex<BTreeMap<u64, Entry>>>,
+}
+
+/// What is known of one request.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// What kind of request it was, as the load named it.
+    pub kind: &'static str,
+    /// When it was about to be sent.
+    pub sent: Instant,
+    /// How it ended; `None` while it has not.
+    pub outcome: Option<Outcome>,
+}
+
+/// How a request ended.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// With an answer that was checked and right. A WebSocket has no [`Answer`] of its own.
+    Answered(Option<Answer>),
+    /// Otherwise.
+    Failed(String),
+}
+
+impl Ledger {
+    /// Opens the account of the next request and returns its id, from 1 upwards.
+    pub fn open(&self, kind: &'static str) -> u64 {
+        let mut entries = self.entries.lock();
+        let id = entries.last_key_value().map_or(1, |(last, _)| last + 1);
+        entries.insert(
+            id,
+            Entry {
+                kind,
+                sent: Instant::now(),
+                outcome: None,
+            },
+        );
+        id
+    }
+
+    /// Closes the account of a request.
+    ///
+    /// # Panics
+    ///
+    /// If it was closed before or never opened: the load itself is then wrong.
+    pub fn close(&self, id: u64, outcome: Outcome) {
+        let mut entries = self.entries.lock();
+        let entry = entries.get_mut(&id).expect("a request is opened first");
+        assert!(entry.outcome.is_none(), "request {id} ended twice");
+        entry.outcome = Some(outcome);
+    }
+
+    /// All entries so far.
+    pub fn entries(&self) -> BTreeMap<u64, Entry> {
+        self.entries.lock().clone()
+    }
+
+    /// Sums up.
+    pub fn verdict(&self) -> Verdict {
+        let mut verdict = Verdict::default();
+        for (id, entry) in &*self.entries.lock() {
+            let kind = verdict.kinds.entry(entry.kind).or_default();
+            kind.0 += 1;
+            match &entry.outcome {
+                Some(Outcome::Answered(_)) => kind.1 += 1,
+                Some(Outcome::Failed(reason)) => {
+                    verdict
+                        .failed
+                        .insert(*id, format!("{}: {reason}", entry.kind));
+                }
+                None => {
+                    verdict
+                        .failed
+                        .insert(*id, format!("{}: never ended", entry.kind));
+                }
+            }
+        }
+        verdict
+    }
+}
+
+/// Sum of a ledger.
+#[derive(Clone, Debug, Default)]
+pub struct Verdict {
+    /// Requests sent and requests answered, by kind.
+    pub kinds: BTreeMap<&'static str, (u64, u64)>,
+    /// Why each of the others was not answered.
+    pub failed: BTreeMap<u64, String>,
+}
+
+impl Verdict {
+    /// Requests sent.
+    pub fn sent(&self) -> u64 {
+        self.kinds.values().map(|(sent, _)| sent).sum()
+    }
+
+    /// Requests answered rightly.
+    pub fn answered(&self) -> u64 {
+        self.kinds.values().map(|(_, answered)| answered).sum()
+    }
+
+    /// Panics unless every request was answered.
+    ///
+    /// # Panics
+    ///
+    /// With the requests that were not.
+    pub fn assert_nothing_lost(&self) {
+        assert!(self.failed.is_empty(), "requests were lost: {self}");
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} of {} answered", self.answered(), self.sent())?;
+        for (kind, (sent, answered)) in &self.kinds {
+            write!(formatter, "; {kind} {answered} of {sent}")?;
+        }
+        for (id, reason) in self.failed.iter().take(20) {
+            write!(formatter, "\n  request {id}, {reason}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_never_ended_is_lost() {
+        let ledger = Ledger::default();
+        let (first, _second) = (ledger.open("slow"), ledger.open("slow"));
+        ledger.close(first, Outcome::Answered(None));
+        let verdict = ledger.verdict();
+        assert_eq!((verdict.sent(), verdict.answered()), (2, 1));
+        assert_eq!(verdict.failed.len(), 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "ended twice")]
+    fn a_request_that_ends_twice_is_caught() {
+        let ledger = Ledger::default();
+        let id = ledger.open("slow");
+        ledger.close(id, Outcome::Answered(None));
+        ledger.close(id, Outcome::Answered(None));
+    }
+}

@@ -1,0 +1,272 @@
+//! Load of mixed kinds: every request numbered, checked and entered in the [`Ledger`].
+//!
+//! Closed loops: each client has one request in flight, as many clients as concurrency is wanted.
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::{Context, bail, ensure};
+use futures_util::{SinkExt, StreamExt, stream};
+use http::{HeaderValue, Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
+use tokio::{net::TcpStream, time::timeout};
+use tokio_tungstenite::tungstenite::{
+    Error as WebSocketError, Message, client::IntoClientRequest, error::ProtocolError,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    REQUEST_ID,
+    app::SLOW_LENGTH,
+    client::{self, Answer, Body, Connection, request},
+    ledger::{Ledger, Outcome},
+    payload::Payload,
+};
+
+/// A request that takes longer hangs. Far above the hold's and the slow answers' time.
+const REQUEST_DEADLINE: Duration = Duration::from_mins(1);
+
+/// Pause between the messages of a WebSocket.
+const MESSAGE_GAP: Duration = Duration::from_millis(20);
+
+/// What a client does over and over.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// `GET` of so many bytes, on a connection that is kept while the server lets it.
+    KeepAlive(usize),
+    /// `GET` of so many bytes, each on its own connection and with `Connection: close`.
+    Close(usize),
+    /// `POST` of so many bytes in chunks, each on its own connection.
+    Upload(usize),
+    /// `GET` that takes so long, half of it before the head, on a connection that is kept.
+    Slow(Duration),
+    /// A WebSocket that echoes so many messages, then closes.
+    WebSocket(usize),
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::KeepAlive(_) => "keep-alive",
+            Self::Close(_) => "close",
+            Self::Upload(_) => "upload",
+            Self::Slow(_) => "slow",
+            Self::WebSocket(_) => "websocket",
+        }
+    }
+}
+
+/// Clients that run until they are told to stop.
+#[derive(Debug)]
+pub struct Load {
+    target: SocketAddr,
+    ledger: Ledger,
+    clients: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Load {
+    /// A load without clients yet.
+    pub fn new(target: SocketAddr, ledger: Ledger) -> Self {
+        Self {
+            target,
+            ledger,
+            clients: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        }
+    }
+
+    /// Starts `count` clients of a kind.
+    pub fn clients(&self, count: usize, kind: Kind) {
+        for _ in 0..count {
+            let client = Client::new(self.target, self.ledger.clone());
+            self.clients.spawn(client.run(kind, self.stop.clone()));
+        }
+    }
+
+    /// Lets every client finish the request it is on, and returns when all have.
+    pub async fn finish(self) {
+        self.stop.cancel();
+        self.clients.close();
+        self.clients.wait().await;
+    }
+}
+
+/// One client.
+#[derive(Debug)]
+pub struct Client {
+    target: SocketAddr,
+    ledger: Ledger,
+    kept: Option<Connection>,
+}
+
+impl Client {
+    /// A client without a connection yet.
+    pub fn new(target: SocketAddr, ledger: Ledger) -> Self {
+        Self {
+            target,
+            ledger,
+            kept: None,
+        }
+    }
+
+    async fn run(mut self, kind: Kind, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            self.once(kind).await;
+        }
+    }
+
+    /// Makes one request of a kind and enters it in the ledger; returns its id.
+    pub async fn once(&mut self, kind: Kind) -> u64 {
+        let id = self.ledger.open(kind.name());
+        let outcome = match timeout(REQUEST_DEADLINE, self.perform(kind, id)).await {
+            Ok(Ok(answer)) => Outcome::Answered(answer),
+            Ok(Err(error)) => {
+                self.kept = None;
+                Outcome::Failed(format!("{error:#}"))
+            }
+            Err(_) => {
+                self.kept = None;
+                Outcome::Failed(format!("no end within {REQUEST_DEADLINE:?}"))
+            }
+        };
+        self.ledger.close(id, outcome);
+        id
+    }
+
+    async fn perform(&mut self, kind: Kind, id: u64) -> anyhow::Result<Option<Answer>> {
+        let get = |path: &str| request(Method::GET, path, id, client::whole(""));
+        let answer = match kind {
+            Kind::KeepAlive(length) => {
+                let answer = self
+                    .send_kept(get(&format!("/bytes?length={length}")))
+                    .await?;
+                check_body(&answer, id, length)?;
+                answer
+            }
+            Kind::Slow(time) => {
+                let path = format!("/slow?ms={}", time.as_millis());
+                let answer = self.send_kept(get(&path)).await?;
+                check_body(&answer, id, SLOW_LENGTH)?;
+                answer
+            }
+            Kind::Close(length) => {
+                let answer = self
+                    .send_once(get(&format!("/bytes?length={length}")))
+                    .await?;
+                check_body(&answer, id, length)?;
+                answer
+            }
+            Kind::Upload(length) => {
+                // A body of unknown length, which HTTP/1.1 sends in chunks.
+                let pieces =
+                    stream::iter(Payload::new(id, length)).map(|piece| Ok(Frame::data(piece)));
+                let body = BodyExt::boxed(StreamBody::new(pieces));
+                let answer = self
+                    .send_once(request(Method::POST, "/echo-hash", id, body))
+                    .await?;
+                let expected = format!("{} {length}", Payload::new(id, length).hash());
+                check_head(&answer, id)?;
+                ensure!(
+                    answer.text() == expected,
+                    "sent {expected}, {} arrived",
+                    answer.text()
+                );
+                answer
+            }
+            Kind::WebSocket(messages) => {
+                self.web_socket(id, messages).await?;
+                return Ok(None);
+            }
+        };
+        Ok(Some(answer))
+    }
+
+    async fn send_kept(&mut self, request: Request<Body>) -> anyhow::Result<Answer> {
+        if let Some(kept) = &mut self.kept
+            && !kept.is_reusable().await
+        {
+            self.kept = None;
+        }
+        let mut connection = match self.kept.take() {
+            Some(kept) => kept,
+            None => Connection::open(self.target).await?,
+        };
+        let answer = connection.send(request).await?;
+        self.kept = Some(connection);
+        Ok(answer)
+    }
+
+    async fn send_once(&self, mut request: Request<Body>) -> anyhow::Result<Answer> {
+        let close = HeaderValue::from_static("close");
+        request.headers_mut().insert(header::CONNECTION, close);
+        Connection::open(self.target).await?.send(request).await
+    }
+
+    async fn web_socket(&self, id: u64, messages: usize) -> anyhow::Result<()> {
+        let stream = TcpStream::connect(self.target)
+            .await
+            .context("cannot connect")?;
+        let mut handshake = format!("ws://{}/ws", self.target).into_client_request()?;
+        handshake.headers_mut().insert(REQUEST_ID, id.into());
+        let (mut socket, _) = tokio_tungstenite::client_async(handshake, stream)
+            .await
+            .context("the WebSocket's handshake failed")?;
+        for number in 0..messages {
+            let sent = Message::text(format!("request {id}, message {number}"));
+            socket
+                .send(sent.clone())
+                .await
+                .with_context(|| format!("cannot send message {number}"))?;
+            let echo = socket.next().await.context("closed before the echo")?;
+            let echo =
+                echo.with_context(|| format!("no echo of message {number} of {messages}"))?;
+            ensure!(echo == sent, "sent {sent}, {echo} came back");
+            tokio::time::sleep(MESSAGE_GAP).await;
+        }
+        socket.close(None).await.context("cannot close")?;
+        loop {
+            match socket.next().await {
+                // The server answers the close and then ends the connection, with or without waiting for us.
+                None
+                | Some(Err(
+                    WebSocketError::ConnectionClosed
+                    | WebSocketError::Protocol(ProtocolError::ResetWithoutClosingHandshake),
+                )) => return Ok(()),
+                Some(Ok(message)) if message.is_close() => {}
+                Some(Ok(message)) => bail!("{message} came after the last echo"),
+                Some(Err(error)) => bail!("the close was not answered: {error}"),
+            }
+        }
+    }
+}
+
+fn check_head(answer: &Answer, id: u64) -> anyhow::Result<()> {
+    ensure!(
+        answer.status == StatusCode::OK,
+        "status {}: {}",
+        answer.status,
+        answer.text()
+    );
+    ensure!(
+        answer.request_id() == Some(id),
+        "answered as request {:?}",
+        answer.request_id()
+    );
+    Ok(())
+}
+
+fn check_body(answer: &Answer, id: u64, length: usize) -> anyhow::Result<()> {
+    check_head(answer, id)?;
+    let arrived = answer.body.len();
+    ensure!(arrived == length, "{arrived} of {length} bytes arrived");
+    let hash = crate::payload::hash(&answer.body);
+    ensure!(
+        hash == Payload::new(id, length).hash(),
+        "the body arrived changed"
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,94 @@
+//! The load is itself under test: it must pass a right server, and must not pass a wrong one.
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+
+use super::*;
+use crate::app;
+
+async fn listener() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+/// Answers every connection's first request with `answer` and ends the connection.
+async fn scripted(answer: String) -> SocketAddr {
+    let (listener, address) = listener().await;
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = [0; 4096];
+            let _ = stream.read(&mut head).await.unwrap();
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn every_kind_of_request_is_answered_by_the_app() {
+    let (listener, address) = listener().await;
+    let stop = CancellationToken::new();
+    let served = tokio::spawn(app::serve(listener, None, stop.clone()));
+    let ledger = Ledger::default();
+    let mut client = Client::new(address, ledger.clone());
+    for kind in [
+        Kind::KeepAlive(2_000),
+        Kind::KeepAlive(0),
+        Kind::Close(100_000),
+        Kind::Upload(300_000),
+        Kind::Slow(Duration::from_millis(20)),
+        Kind::WebSocket(5),
+    ] {
+        client.once(kind).await;
+    }
+    let verdict = ledger.verdict();
+    verdict.assert_nothing_lost();
+    assert_eq!(verdict.answered(), 6);
+    drop(client);
+    stop.cancel();
+    served.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn the_app_finishes_what_is_in_flight_before_it_ends() {
+    let (listener, address) = listener().await;
+    let stop = CancellationToken::new();
+    let served = tokio::spawn(app::serve(listener, None, stop.clone()));
+    let mut connection = Connection::open(address).await.unwrap();
+    let slow = request(Method::GET, "/slow?ms=200", 1, client::whole(""));
+    let answer = connection.start(slow).await.unwrap();
+    stop.cancel();
+    let body = answer.into_body().collect().await.unwrap();
+    assert_eq!(body.to_bytes().len(), SLOW_LENGTH);
+    drop(connection);
+    served.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn an_answer_to_another_request_a_changed_body_and_a_cut_one_all_fail() {
+    let head = |id: u64, length: usize| {
+        format!("HTTP/1.1 200 OK\r\n{REQUEST_ID}: {id}\r\ncontent-length: {length}\r\n\r\n")
+    };
+    for (answer, reason) in [
+        (format!("{}abc", head(2, 3)), "answered as request"),
+        (format!("{}abc", head(1, 3)), "changed"),
+        (format!("{}ab", head(1, 3)), "cut"),
+        (
+            "HTTP/1.1 503 Nope\r\ncontent-length: 0\r\n\r\n".to_owned(),
+            "503",
+        ),
+        (String::new(), "no answer"),
+    ] {
+        let ledger = Ledger::default();
+        let address = scripted(answer).await;
+        Client::new(address, ledger.clone())
+            .once(Kind::KeepAlive(3))
+            .await;
+        let verdict = ledger.verdict();
+        assert!(verdict.failed[&1].contains(reason), "{reason}: {verdict}");
+    }
+}
