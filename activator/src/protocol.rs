@@ -1,10 +1,6 @@
 //! Tells from a connection's first bytes how to hold it. Looks at bytes only; where they come from is not its concern.
 
-/// Longest method that is taken for one; the longest registered has 17 characters (RFC 3253's `BASELINE-CONTROL`: 16).
-const LONGEST_METHOD: usize = 20;
-
-/// What opens an HTTP/2 connection with prior knowledge (RFC 9113 §3.4). `PRI` is no method of HTTP/1.1 (RFC 9113 §11.6).
-const HTTP2_METHOD: &[u8] = b"PRI";
+use stillwake_proxy::protocol::{Protocol as Spoken, skip_line_ends};
 
 /// How a connection is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,23 +13,19 @@ pub(crate) enum Protocol {
 
 /// Returns how to hold a connection that begins with `bytes`, or nothing while that takes more of them.
 ///
-/// An HTTP/1 request begins with a method in capital letters and a space; RFC 9112 §2.2 allows empty lines before it.
-/// Taking something else for HTTP would answer it with HTTP errors, while HTTP that is taken for something else is
-/// still served, so what is in doubt is opaque.
+/// The relay may take any token and a space for HTTP/1, since a wrong guess costs it only a number. Here something else
+/// that is taken for HTTP, such as memcached's `get key`, would be answered with HTTP errors, while HTTP that is taken
+/// for something else is still served: so only methods in capital letters are believed.
 pub(crate) fn detect(bytes: &[u8]) -> Option<Protocol> {
-    let start = bytes
-        .iter()
-        .position(|byte| !matches!(byte, b'\r' | b'\n'))?;
-    let line = &bytes[start..];
-    let method_byte = |byte: &u8| byte.is_ascii_uppercase() || matches!(byte, b'-' | b'_');
-    let length = line.iter().take_while(|byte| method_byte(byte)).count();
-    let method = &line[..length];
-    match line.get(length) {
-        _ if length > LONGEST_METHOD => Some(Protocol::Opaque),
-        None => None,
-        Some(b' ') if length > 0 && method != HTTP2_METHOD => Some(Protocol::Http1),
-        Some(_) => Some(Protocol::Opaque),
+    match Spoken::detect(bytes)? {
+        Spoken::Http1 if begins_in_capitals(skip_line_ends(bytes)) => Some(Protocol::Http1),
+        Spoken::Http1 | Spoken::Http2 | Spoken::Tls | Spoken::Opaque => Some(Protocol::Opaque),
     }
+}
+
+fn begins_in_capitals(line: &[u8]) -> bool {
+    let mut method = line.iter().take_while(|byte| **byte != b' ');
+    method.all(|byte| byte.is_ascii_uppercase() || matches!(byte, b'-' | b'_'))
 }
 
 #[cfg(test)]
@@ -61,7 +53,7 @@ mod tests {
             b"*1\r\n$4\r\nPING\r\n",
             b"PING\r\n",
             b" GET /",
-            b"ABCDEFGHIJKLMNOPQRSTUVWXYZ",
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZABCDEFGHIJKLM",
         ] {
             assert_eq!(detect(begin), Some(Protocol::Opaque), "{begin:?}");
         }

@@ -50,7 +50,7 @@ impl Protocol {
 }
 
 /// Returns `bytes` without the empty lines that a server ignores before a request line (RFC 9112, section 2.2).
-pub(crate) fn skip_line_ends(bytes: &[u8]) -> &[u8] {
+pub fn skip_line_ends(bytes: &[u8]) -> &[u8] {
     let ends = bytes
         .iter()
         .take_while(|byte| matches!(byte, b'\r' | b'\n'));
