@@ -5,7 +5,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use tokio::{sync::watch, time::Instant};
+use tokio::{sync::Notify, time::Instant};
 
 /// A counter of requests in flight. Clones share it.
 #[derive(Clone)]
@@ -15,7 +15,7 @@ pub struct InFlight {
 
 struct Shared {
     began: Instant,
-    edges: watch::Sender<u64>,
+    edge: Notify,
     count: Mutex<Count>,
 }
 
@@ -61,7 +61,7 @@ impl InFlight {
         Self {
             shared: Arc::new(Shared {
                 began,
-                edges: watch::Sender::new(0),
+                edge: Notify::new(),
                 count: Mutex::new(count),
             }),
         }
@@ -83,7 +83,7 @@ impl InFlight {
             count.in_flight == 1
         };
         if edge {
-            self.shared.tell_edge();
+            self.shared.edge.notify_one();
         }
         InFlightGuard {
             shared: Arc::clone(&self.shared),
@@ -106,9 +106,16 @@ impl InFlight {
         }
     }
 
-    /// Returns a receiver whose value changes each time the count goes from 0 to 1 or from 1 to 0.
-    pub fn edges(&self) -> watch::Receiver<u64> {
-        self.shared.edges.subscribe()
+    /// Waits until the count has gone from 0 to 1 or from 1 to 0 since the last wait ended; many edges may end one wait.
+    ///
+    /// For one waiter: of several, each edge wakes one. A busy client makes two edges with each request, and telling
+    /// them to any number of waiters costs as much as parsing a head.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses no edge.
+    pub async fn edge(&self) {
+        self.shared.edge.notified().await;
     }
 }
 
@@ -130,11 +137,6 @@ impl fmt::Debug for InFlight {
 }
 
 impl Shared {
-    fn tell_edge(&self) {
-        self.edges
-            .send_modify(|edges| *edges = edges.wrapping_add(1));
-    }
-
     fn end(&self, ignored: bool) {
         let now = Instant::now();
         let edge = {
@@ -149,7 +151,7 @@ impl Shared {
             count.in_flight == 0
         };
         if edge {
-            self.tell_edge();
+            self.edge.notify_one();
         }
     }
 }

@@ -56,13 +56,12 @@ impl SidecarSource {
     /// After an edge of the count it looks away for the least time between two reports: none could go out sooner, and
     /// a single busy client makes two edges with each request.
     pub(crate) async fn follow(self: Arc<Self>) {
-        let mut in_flight = self.state.in_flight.edges();
         let mut app_ready = self.state.app_ready.clone();
         let mut rest = pin!(sleep(Duration::ZERO));
         let (mut resting, mut draining) = (false, false);
         loop {
             tokio::select! {
-                Ok(()) = in_flight.changed(), if !resting => {
+                () = self.state.in_flight.edge(), if !resting => {
                     rest.as_mut().reset(Instant::now() + MINIMUM_GAP);
                     resting = true;
                 }
@@ -72,7 +71,6 @@ impl SidecarSource {
                 }
                 Ok(()) = app_ready.changed() => {}
                 () = self.state.drain.draining(), if !draining => draining = true,
-                else => return,
             }
             self.edges
                 .send_modify(|edges| *edges = edges.wrapping_add(1));
