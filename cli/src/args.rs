@@ -2,15 +2,22 @@
 //!
 //! Decides nothing else; [`RunArgs::options`] hands local mode a struct that needs no further checks.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
-
-use clap::{CommandFactory as _, Parser, Subcommand, error::ErrorKind};
-use stillwake_runtime::logging::DEFAULT_FILTER;
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
 use crate::local::{hpa, keda, options::Options};
+use clap::{
+    Arg, Args as _, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, error::ErrorKind,
+};
 
 /// Most replicas that `--max` takes: each is two processes of this machine.
 const MOST_REPLICAS: u32 = 256;
+
+/// Requests in flight per replica if no target is given: few enough that the usual load of fifty connections reaches the
+/// default `--max` with a fast server, too, of whose connections most are between two requests.
+const DEFAULT_TARGET_CONCURRENCY: f64 = 4.0;
+
+/// What `run` logs: what happens to the replicas, and what goes wrong anywhere.
+const RUN_FILTER: &str = "warn,stillwake::local=info,stillwake_runtime=info";
 
 /// Scales HTTP workloads from zero to many and back.
 #[derive(Debug, Parser)]
@@ -43,11 +50,11 @@ pub enum Command {
 /// replicas by the rules of KEDA and of the Horizontal Pod Autoscaler (HPA). While no replica is ready, requests wait
 /// in the activator. In a cluster, KEDA and the HPA take the scaler's place and nothing else changes.
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, override_usage = "stillwake run [OPTIONS] -- COMMAND...")]
 pub struct RunArgs {
     /// The server to run, with its arguments. `{port}` in them becomes the port to listen on, which the environment
     /// variable PORT holds too
-    #[arg(last = true, required = true, value_name = "COMMAND")]
+    #[arg(trailing_var_arg = true, required = true, value_name = "COMMAND")]
     pub command: Vec<String>,
 
     /// Where clients connect
@@ -55,6 +62,7 @@ pub struct RunArgs {
         long,
         value_name = "ADDRESS",
         default_value = "127.0.0.1:8080",
+        value_parser = address,
         help_heading = "Addresses"
     )]
     pub listen: SocketAddr,
@@ -63,6 +71,7 @@ pub struct RunArgs {
         long,
         value_name = "ADDRESS",
         default_value = "127.0.0.1:9900",
+        value_parser = address,
         help_heading = "Addresses"
     )]
     pub admin: SocketAddr,
@@ -71,22 +80,18 @@ pub struct RunArgs {
         long,
         value_name = "ADDRESS",
         default_value = "127.0.0.1:0",
+        value_parser = address,
         help_heading = "Addresses"
     )]
     pub scaler: SocketAddr,
 
     /// Fewest replicas; 0 lets the workload sleep (KEDA: minReplicaCount)
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 0,
-        help_heading = "How many replicas"
-    )]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = whole_number::<u32>, help_heading = "How many replicas")]
     pub min: u32,
     /// Most replicas (KEDA: maxReplicaCount)
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = most_replicas, help_heading = "How many replicas")]
     pub max: u32,
-    /// Requests in flight that one replica should have [default: 10, unless --target-request-rate is given]
+    /// Requests in flight that one replica should have [default: 4, unless --target-request-rate is given]
     /// (trigger metadata: targetConcurrency)
     #[arg(long, value_name = "N", value_parser = target, help_heading = "How many replicas")]
     pub target_concurrency: Option<f64>,
@@ -115,21 +120,11 @@ pub struct RunArgs {
     #[arg(long, value_name = "SHARE", default_value = "0.1", value_parser = tolerance, help_heading = "Pace of scaling")]
     pub tolerance: f64,
     /// Replicas that may be added per --scale-up-period (HPA: behavior.scaleUp, type Pods)
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 4,
-        help_heading = "Pace of scaling"
-    )]
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = whole_number::<u32>, help_heading = "Pace of scaling")]
     pub scale_up_pods: u32,
     /// Replicas that may be added per --scale-up-period, in percent of those there are; the larger of both holds
     /// (HPA: behavior.scaleUp, type Percent)
-    #[arg(
-        long,
-        value_name = "PERCENT",
-        default_value_t = 100,
-        help_heading = "Pace of scaling"
-    )]
+    #[arg(long, value_name = "PERCENT", default_value_t = 100, value_parser = whole_number::<u32>, help_heading = "Pace of scaling")]
     pub scale_up_percent: u32,
     /// Time in which those may be added (HPA: behavior.scaleUp, periodSeconds)
     #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = positive_duration, help_heading = "Pace of scaling")]
@@ -152,24 +147,14 @@ pub struct RunArgs {
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = positive_duration, help_heading = "Waiting requests")]
     pub hold_timeout: Duration,
     /// Most requests that may wait; further ones get 503 at once
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 1000,
-        help_heading = "Waiting requests"
-    )]
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = at_least_one, help_heading = "Waiting requests")]
     pub max_held: usize,
     /// Most bytes of waiting requests' heads; further requests get 503 at once
-    #[arg(
-        long,
-        value_name = "BYTES",
-        default_value_t = 16 * 1024 * 1024,
-        help_heading = "Waiting requests"
-    )]
+    #[arg(long, value_name = "BYTES", default_value_t = 16 * 1024 * 1024, value_parser = at_least_one, help_heading = "Waiting requests")]
     pub max_held_bytes: usize,
 
     /// What to log to stderr: a level, or target=level, separated by commas
-    #[arg(long, value_name = "FILTER", default_value = DEFAULT_FILTER)]
+    #[arg(long, value_name = "FILTER", default_value = RUN_FILTER)]
     pub log: String,
 }
 
@@ -177,14 +162,18 @@ const EXAMPLES: &str = "\
 Examples:
   A static file server that sleeps after 10 s without traffic:
     stillwake run -- python3 -m http.server {port}
-  A Node.js server that reads PORT, never fewer than 1 and up to 8 processes, 50 requests in flight each:
+  A Node.js server that reads PORT: 1 to 8 processes, 50 requests in flight each:
     stillwake run --min 1 --max 8 --target-concurrency 50 -- node server.js
   What it is doing:
-    curl 127.0.0.1:9900/debug/state
+    curl -s 127.0.0.1:9900/debug/state
+  A server that takes its port from a file only, such as nginx with `listen 8080` in nginx.conf:
+    stillwake run -- sh -c 'sed s/8080/{port}/ nginx.conf >/tmp/nginx-{port}.conf &&
+      exec nginx -c /tmp/nginx-{port}.conf -g \"daemon off; pid /tmp/nginx-{port}.pid;\"'
 
-Durations are a number and a unit, such as 250ms, 10s or 1m30s. Ctrl-C finishes what is in flight and stops all
-replicas; a second Ctrl-C stops at once. Exit codes: 0 after a clean stop, 64 for a command line that cannot be used,
-1 for a start or a run that failed.";
+Durations are a number and a unit, such as 250ms, 10s or 1m30s. \
+Ctrl-C finishes what is in flight and stops all replicas; a second Ctrl-C stops at once.
+
+Exit codes: 0 after a clean stop, 64 for a command line that cannot be used, 1 for a start or a run that failed.";
 
 /// Watch a sample app go from 0 to many replicas and back, in under a minute.
 ///
@@ -227,29 +216,71 @@ pub struct SampleAppArgs {
 }
 
 impl Args {
-    /// Returns the arguments if their values fit together.
+    /// Reads the command line `arguments`, the program's name first.
     ///
     /// # Errors
     ///
-    /// Names the flags that contradict each other, in the form of every other mistake on the command line.
-    pub fn checked(self) -> Result<Self, clap::Error> {
-        if let Command::Run(run) = &self.command
-            && run.min > run.max
+    /// Names what cannot be read, and the flags that contradict each other. Help and version are answered so too.
+    pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let mut definition = Self::command().mut_subcommands(|command| command.mut_args(negative));
+        let mut matches = definition.try_get_matches_from_mut(arguments)?;
+        let args = Self::from_arg_matches_mut(&mut matches)?;
+        if let Command::Run(run) = &args.command
+            && let Some(message) = run.contradiction()
         {
-            let message = format!(
-                "--min {} is more than --max {}: give --max {} or more, or a smaller --min",
-                run.min, run.max, run.min
-            );
-            return Err(Self::command().error(ErrorKind::ValueValidation, message));
+            // With the usage of `run`, as every other mistake in its flags.
+            let mut run = RunArgs::augment_args(clap::Command::new("run"));
+            return Err(run.error(ErrorKind::ValueValidation, message));
         }
-        Ok(self)
+        Ok(args)
     }
 }
 
+/// Lets the flag take `-1` or `-5s` for its value, so that the answer is what it takes and not that `-1` is no flag.
+fn negative(arg: Arg) -> Arg {
+    let takes_value = arg.get_long().is_some() && arg.get_action().takes_values();
+    arg.allow_hyphen_values(takes_value)
+}
+
 impl RunArgs {
+    /// Returns what is wrong if values that are right by themselves do not fit together.
+    fn contradiction(&self) -> Option<String> {
+        let Self {
+            min,
+            max,
+            listen,
+            admin,
+            scaler,
+            ..
+        } = self;
+        if min > max {
+            return Some(format!(
+                "--min {min} is more than --max {max}: give --max {min} or more, or a smaller --min"
+            ));
+        }
+        if self.scale_up_pods == 0 && self.scale_up_percent == 0 {
+            let message = "--scale-up-pods 0 and --scale-up-percent 0 allow no scaling up at all: give one of them 1 or more";
+            return Some(message.to_owned());
+        }
+        let pairs = [
+            ("--listen", listen, "--admin", admin),
+            ("--listen", listen, "--scaler", scaler),
+            ("--admin", admin, "--scaler", scaler),
+        ];
+        let (one, address, other, _) = pairs
+            .into_iter()
+            .find(|(_, address, _, same)| address == same && address.port() != 0)?;
+        Some(format!(
+            "{one} and {other} are both {address}: give each an address of its own"
+        ))
+    }
+
     /// Returns what local mode needs to know.
     pub fn options(self) -> Options {
-        let default_target = self.target_request_rate.is_none().then_some(10.0);
+        let default_target = self
+            .target_request_rate
+            .is_none()
+            .then_some(DEFAULT_TARGET_CONCURRENCY);
         Options {
             command: self.command,
             listen: self.listen,
@@ -289,14 +320,41 @@ impl RunArgs {
     }
 }
 
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        // What follows the last colon of `8080`, `:8080` and `localhost:8080`.
+        let port = text
+            .rsplit(':')
+            .next()
+            .and_then(|port| port.parse::<u16>().ok());
+        let port = port.unwrap_or(8080);
+        format!("give an IP address and a port up to 65535, such as 127.0.0.1:{port}")
+    })
+}
+
+fn whole_number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
+    text.parse()
+        .map_err(|_| "give a whole number, 0 or more".to_owned())
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count) if count > 0 => Ok(count),
+        _ => Err("give a whole number of at least 1".to_owned()),
+    }
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
+    // Its own messages speak of character positions and of units nobody needs here.
     humantime::parse_duration(text)
-        .map_err(|error| format!("{error}; write a number and a unit, such as 250ms, 10s or 1m30s"))
+        .map_err(|_| "give a number and a unit, such as 250ms, 10s or 1m30s".to_owned())
 }
 
 fn positive_duration(text: &str) -> Result<Duration, String> {
     match duration(text)? {
-        Duration::ZERO => Err("it must be longer than 0s, such as 250ms, 10s or 1m30s".to_owned()),
+        Duration::ZERO => {
+            Err("give a duration longer than 0s, such as 250ms, 10s or 1m30s".to_owned())
+        }
         duration => Ok(duration),
     }
 }
@@ -332,5 +390,7 @@ fn tolerance(text: &str) -> Result<f64, String> {
     }
 }
 
+#[cfg(test)]
+mod reference;
 #[cfg(test)]
 mod tests;

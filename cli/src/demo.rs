@@ -2,7 +2,7 @@
 //!
 //! Runs local mode in this process, with this program's sample app as the command.
 
-use std::{io::IsTerminal as _, net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use stillwake_activator::ColdStart;
@@ -40,8 +40,8 @@ const TOLD: Duration = Duration::from_secs(2);
 pub async fn run(args: DemoArgs) -> anyhow::Result<()> {
     let shutdown = Shutdown::on_signals()?;
     let options = options(&args)?;
-    let view = View::new(std::io::stdout().is_terminal());
-    view.say(&format!(
+    let view = View::new();
+    view.introduce(&format!(
         "Starting a sample app that needs {} to start and {} for each request…",
         humantime::format_duration(args.startup_delay),
         humantime::format_duration(args.work)
@@ -74,9 +74,11 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<()> {
         replicas: &replicas,
         wakes: played?,
     };
-    view.table(&report.to_string());
+    view.below(report.to_string().trim_end());
     stopped?;
-    report.verdict()
+    report.verdict()?;
+    view.below("Now a server of yours: stillwake run -- python3 -m http.server {port}");
+    Ok(())
 }
 
 fn options(args: &DemoArgs) -> anyhow::Result<Options> {

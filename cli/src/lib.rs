@@ -5,7 +5,6 @@
 
 use std::{ffi::OsString, fmt::Display, io::Write as _, process::ExitCode};
 
-use clap::Parser as _;
 use stillwake_runtime::{EXIT_FAILURE, EXIT_USAGE, logging, shutdown::Shutdown};
 
 use crate::{
@@ -24,8 +23,7 @@ const WORKERS: usize = 2;
 /// Runs the command line `arguments`, the program's name first, and returns the exit code: 0 after a clean drain,
 /// 64 for a command line that cannot be used, 1 for a failed start or run.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let parsed = Args::try_parse_from(arguments).and_then(Args::checked);
-    let args = match parsed {
+    let args = match Args::read(arguments) {
         Ok(args) => args,
         Err(answer) => {
             // Help and version come this way too; they go to stdout and are no failure.
@@ -62,7 +60,7 @@ async fn dispatch(command: Command) -> ExitCode {
 }
 
 async fn run(args: RunArgs) -> ExitCode {
-    if let Err(error) = logging::init(&args.log, logging::Format::Text) {
+    if let Err(error) = logging::init(&args.log, logging::Format::Brief) {
         return failure(EXIT_USAGE, error);
     }
     let shutdown = match Shutdown::on_signals() {
@@ -82,7 +80,7 @@ async fn run(args: RunArgs) -> ExitCode {
 }
 
 async fn demo(args: DemoArgs) -> ExitCode {
-    if let Err(error) = logging::init(&args.log, logging::Format::Text) {
+    if let Err(error) = logging::init(&args.log, logging::Format::Brief) {
         return failure(EXIT_USAGE, error);
     }
     match demo::run(args).await {

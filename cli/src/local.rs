@@ -8,6 +8,7 @@ pub mod fleet;
 pub mod guardian;
 pub mod hpa;
 pub mod keda;
+pub mod listening;
 pub mod metrics;
 pub mod options;
 pub mod output;

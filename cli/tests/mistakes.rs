@@ -71,6 +71,16 @@ impl Run {
     }
 }
 
+impl Drop for Run {
+    /// After a test that failed; after others nothing is left.
+    fn drop(&mut self) {
+        for (id, _) in self.processes() {
+            let id = rustix::process::Pid::from_raw(id.cast_signed()).unwrap();
+            let _ = rustix::process::kill_process(id, rustix::process::Signal::KILL);
+        }
+    }
+}
+
 fn wait_until<T: std::fmt::Debug>(what: &str, look: impl Fn() -> T, good: impl Fn(&T) -> bool) {
     let begun = SystemTime::now();
     loop {
@@ -174,7 +184,7 @@ fn an_unknown_flag_is_named() {
 
 #[test]
 fn a_missing_command_is_asked_for() {
-    Run::new(&[], &[]).fails(64, &["COMMAND", "--"]);
+    Run::new(&[], &[]).fails(64, &["COMMAND", "stillwake run [OPTIONS] -- COMMAND"]);
 }
 
 #[test]
@@ -185,6 +195,26 @@ fn no_replicas_at_all_is_no_way_to_run() {
 #[test]
 fn a_duration_without_unit_is_answered_with_examples() {
     Run::new(&["--cooldown", "10"], SERVER).fails(64, &["--cooldown", "250ms, 10s or 1m30s"]);
+}
+
+#[test]
+fn an_address_that_is_none_is_answered_with_the_one_that_was_meant() {
+    for address in ["8081", ":8081", "localhost:8081"] {
+        Run::new(&["--scaler", address], SERVER)
+            .fails(64, &[address, "--scaler", "such as 127.0.0.1:8081"]);
+    }
+}
+
+#[test]
+fn a_negative_number_is_a_wrong_value_and_no_unknown_flag() {
+    Run::new(&["--min", "-1"], SERVER).fails(64, &["'-1'", "--min", "0 or more"]);
+    Run::new(&["--cooldown", "-1s"], SERVER).fails(64, &["'-1s'", "--cooldown", "such as 250ms"]);
+}
+
+#[test]
+fn flags_that_contradict_each_other_are_named_with_the_usage_of_run() {
+    Run::new(&["--min", "5", "--max", "2"], SERVER)
+        .fails(64, &["--min 5 is more than --max 2", "stillwake run"]);
 }
 
 #[test]
@@ -223,6 +253,17 @@ fn a_command_that_does_not_exist_is_a_wrong_command_line() {
 }
 
 #[test]
+fn a_command_that_cannot_be_executed_is_told_from_one_that_does_not_exist() {
+    needs_sidecar();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().to_str().unwrap();
+    Run::new(&[], &[path]).fails(64, &[path, "is not executable", "chmod +x"]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    Run::new(&[], &[path]).fails(64, &[path, "is not a file"]);
+}
+
+#[test]
 fn a_missing_sidecar_is_named_with_what_builds_it() {
     let flags = ["--sidecar", "/nonexistent/sidecar"];
     Run::new(&flags, SERVER).fails(
@@ -245,7 +286,12 @@ fn a_command_that_exits_at_once_is_told_with_its_output() {
     let words = ["sh", "-c", "echo out of cheese >&2; exit 3"];
     Run::new(&[], &words).fails(
         1,
-        &["check | out of cheese", "'sh' exited with code 3", "{port}"],
+        &[
+            "check | out of cheese",
+            "'sh' exited with code 3",
+            "{port} is not among its arguments, so does it read PORT?",
+            "keep running in the foreground",
+        ],
     );
 }
 
@@ -264,6 +310,24 @@ fn a_command_that_never_listens_is_stopped_with_its_children() {
     Run::new(&flags, &words).fails(
         1,
         &["did not listen", "300ms", "--startup-timeout", "{port}"],
+    );
+}
+
+#[test]
+fn a_command_that_listens_elsewhere_is_told_where() {
+    needs_sidecar();
+    let port = {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        free.local_addr().unwrap().port().to_string()
+    };
+    let words = [STILLWAKE, "sample-app", "--port", &port];
+    // Long enough for it to listen on a busy machine; the answer comes only after it.
+    Run::new(&["--startup-timeout", "3s"], &words).fails(
+        1,
+        &[
+            &format!("it listens on 127.0.0.1:{port} instead"),
+            "{port} is not among its arguments",
+        ],
     );
 }
 
@@ -323,4 +387,25 @@ fn an_interrupt_during_the_check_start_leaves_nothing() {
     rustix::process::kill_process(id, rustix::process::Signal::INT).unwrap();
     assert_eq!(process.wait().unwrap().code(), Some(0));
     run.leaves_nothing();
+}
+
+#[test]
+fn a_second_interrupt_during_the_check_start_does_not_wait_for_the_command() {
+    needs_sidecar();
+    let words = ["sh", "-c", "trap '' TERM; while :; do sleep 1; done"];
+    let mut run = Run::new(&["--grace", "1h"], &words);
+    let mut process = run.command.spawn().unwrap();
+    let started = |processes: &Vec<(u32, String)>| {
+        processes.iter().any(|(_, line)| line.starts_with("sleep"))
+    };
+    wait_until("the command runs", || run.processes(), started);
+    let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+    let id = rustix::process::Pid::from_raw(process.id().cast_signed()).unwrap();
+    rustix::process::kill_process(id, rustix::process::Signal::INT).unwrap();
+    // Two signals that come before either is handled are one.
+    let first = lines.by_ref().map_while(Result::ok).next().unwrap();
+    assert!(first.contains("a second signal stops at once"), "{first}");
+    rustix::process::kill_process(id, rustix::process::Signal::INT).unwrap();
+    run.leaves_nothing();
+    assert_eq!(process.wait().unwrap().code(), Some(0));
 }

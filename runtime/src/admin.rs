@@ -5,7 +5,7 @@
 use std::{fmt, io, sync::Arc};
 
 use axum::{
-    Json, Router,
+    Router,
     extract::State,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
@@ -85,8 +85,10 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     }
 }
 
-async fn state(State(admin): State<Admin>) -> Json<serde_json::Value> {
-    Json((admin.state)())
+async fn state(State(admin): State<Admin>) -> Response {
+    // Laid out for the people who read it with curl.
+    let page = format!("{:#}\n", (admin.state)());
+    ([(header::CONTENT_TYPE, "application/json")], page).into_response()
 }
 
 #[cfg(test)]

@@ -19,6 +19,8 @@ pub enum Format {
     /// One line of text, coloured on a terminal.
     #[default]
     Text,
+    /// [`Text`](Self::Text) without time and target, for a command that somebody watches.
+    Brief,
     /// One JSON object a line.
     Json,
 }
@@ -54,10 +56,12 @@ pub fn init(filter: &str, format: Format) -> Result<(), LoggingError> {
             filter: filter.to_owned(),
             source,
         })?;
-    let lines = fmt::layer().with_writer(std::io::stderr);
+    let lines = || fmt::layer().with_writer(std::io::stderr);
+    let text = || lines().with_ansi(std::io::stderr().is_terminal());
     let layer = match format {
-        Format::Text => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
-        Format::Json => lines.json().boxed(),
+        Format::Text => text().boxed(),
+        Format::Brief => text().without_time().with_target(false).boxed(),
+        Format::Json => lines().json().boxed(),
     };
     tracing_subscriber::registry()
         .with(layer.with_filter(targets))

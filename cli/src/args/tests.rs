@@ -4,8 +4,9 @@ fn parse(arguments: &[&str]) -> Result<RunArgs, String> {
     let line = ["stillwake", "run"]
         .iter()
         .chain(arguments)
-        .chain(&["--", "server", "{port}"]);
-    match Args::try_parse_from(line).and_then(Args::checked) {
+        .chain(&["--", "server", "{port}"])
+        .map(OsString::from);
+    match Args::read(line) {
         Ok(Args {
             command: Command::Run(run),
         }) => Ok(*run),
@@ -23,7 +24,7 @@ fn the_command_definition_is_sound() {
 fn defaults_are_those_of_the_help() {
     let options = parse(&[]).unwrap().options();
     assert_eq!(options.listen.to_string(), "127.0.0.1:8080");
-    assert_eq!(options.target_concurrency, Some(10.0));
+    assert_eq!(options.target_concurrency, Some(4.0));
     assert_eq!(options.target_request_rate, None);
     assert_eq!((options.keda.min, options.keda.max), (0, 4));
     assert_eq!((options.hpa.min, options.hpa.max), (1, 4));
@@ -44,7 +45,24 @@ fn a_rate_target_alone_leaves_concurrency_out() {
 
 #[test]
 fn mistakes_are_answered_with_what_is_taken() {
+    let no_scaling_up = ["--scale-up-pods", "0", "--scale-up-percent", "0"];
+    let error = parse(&no_scaling_up).unwrap_err();
+    assert!(error.contains("give one of them 1 or more"), "{error}");
     for (arguments, flag, remedy) in [
+        (["--listen", "8080"], "--listen", "such as 127.0.0.1:8080"),
+        (
+            ["--listen", "localhost:81"],
+            "--listen",
+            "such as 127.0.0.1:81",
+        ),
+        (["--min", "-1"], "--min", "0 or more"),
+        (["--cooldown", "-1s"], "--cooldown", "such as 250ms"),
+        (["--max-held", "0"], "--max-held", "at least 1"),
+        (
+            ["--admin", "127.0.0.1:8080"],
+            "--listen and --admin",
+            "of its own",
+        ),
         (
             ["--cooldown", "10"],
             "--cooldown",
@@ -70,4 +88,23 @@ fn mistakes_are_answered_with_what_is_taken() {
             "{arguments:?}: {error}"
         );
     }
+}
+
+#[test]
+fn the_command_begins_where_the_flags_end_even_without_dashes() {
+    let line = [
+        "stillwake",
+        "run",
+        "--max",
+        "2",
+        "server",
+        "--max",
+        "{port}",
+    ];
+    let read = Args::read(line.map(OsString::from)).unwrap();
+    let Command::Run(run) = read.command else {
+        panic!("{read:?}")
+    };
+    assert_eq!(run.max, 2);
+    assert_eq!(run.command, ["server", "--max", "{port}"]);
 }

@@ -100,19 +100,20 @@ impl fmt::Display for Report<'_> {
         writeln!(formatter, "failed            {}", self.tally.failed())?;
         writeln!(formatter, "replicas          {}", self.course())?;
         writeln!(formatter, "                  {}", self.line())?;
+        writeln!(formatter, "                  (one mark per half second)")?;
         write!(formatter, "cold start       ")?;
         for (index, _) in self.wakes.iter().enumerate() {
             write!(formatter, "{:>10}", format!("#{}", index + 1))?;
         }
         writeln!(formatter)?;
         let parts: [(&str, Part); 6] = [
-            ("connect", |wake| {
+            ("request held", |wake| {
                 wake.arrived.saturating_duration_since(wake.sent)
             }),
-            ("wake told", |wake| {
+            ("scaler told", |wake| {
                 wake.woken.saturating_duration_since(wake.arrived)
             }),
-            ("process begun", |wake| {
+            ("process started", |wake| {
                 wake.started.saturating_duration_since(wake.woken)
             }),
             ("app ready", |wake| {

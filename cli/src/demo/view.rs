@@ -2,7 +2,11 @@
 //!
 //! Remembers how many replicas there were when; that is the report's.
 
-use std::{io::Write as _, sync::Arc, time::Duration};
+use std::{
+    io::{IsTerminal as _, Write as _},
+    sync::Arc,
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use tokio::{
@@ -24,6 +28,9 @@ const LINE: Duration = Duration::from_secs(2);
 /// Lines of one picture.
 const PICTURE: usize = 3;
 
+/// What the marks of the picture stand for.
+const LEGEND: &str = "Replicas are shown as ○ starting, ● ready, ◌ draining.\n";
+
 /// How many replicas were ready since when.
 pub(super) type Replicas = Vec<(Instant, usize)>;
 
@@ -40,8 +47,10 @@ struct Screen {
 }
 
 impl View {
-    /// Creates a view that redraws its lines if it may.
-    pub(super) fn new(redraws: bool) -> Self {
+    /// Creates a view, which redraws its lines if stdout is a terminal that can.
+    pub(super) fn new() -> Self {
+        let dumb = std::env::var_os("TERM").is_none_or(|terminal| terminal == "dumb");
+        let redraws = std::io::stdout().is_terminal() && !dumb;
         Self(Arc::new(Mutex::new(Screen {
             redraws,
             drawn: false,
@@ -50,9 +59,13 @@ impl View {
         })))
     }
 
-    /// Writes a line that stays.
-    pub(super) fn say(&self, line: &str) {
-        self.0.lock().lines(&[line.to_owned()]);
+    /// Says what is about to be seen.
+    pub(super) fn introduce(&self, line: &str) {
+        let mut screen = self.0.lock();
+        screen.lines(&[line.to_owned()]);
+        if screen.redraws {
+            screen.lines(&[LEGEND.to_owned()]);
+        }
     }
 
     /// Begins a new part.
@@ -65,11 +78,11 @@ impl View {
         }
     }
 
-    /// Writes the table below what was drawn last.
-    pub(super) fn table(&self, table: &str) {
+    /// Writes `text` below what was drawn last.
+    pub(super) fn below(&self, text: &str) {
         let mut screen = self.0.lock();
         screen.drawn = false;
-        screen.lines(&[String::new(), table.to_owned()]);
+        screen.lines(&[String::new(), text.to_owned()]);
     }
 
     /// Draws until the replicas are no longer watched. Returns how many were ready when.
@@ -143,7 +156,7 @@ impl Screen {
         let lines = [
             format!("  {}  {}", self.clock(), self.phase),
             format!(
-                "  replicas  {marks:<8}  {} ready, {desired} wanted   (○ starting ● ready ◌ draining)",
+                "  replicas  {marks:<8}  {} ready, {desired} wanted",
                 fleet.ready()
             ),
             format!(
@@ -152,13 +165,17 @@ impl Screen {
                 tally.failed()
             ),
         ];
-        if self.drawn {
-            // Up to the picture's first line, which every line then overwrites to its end.
-            self.write(&format!("\x1b[{PICTURE}A"));
-        }
+        // Up to the picture's first line, which every line then overwrites to its end.
+        let up = if self.drawn {
+            format!("\x1b[{PICTURE}A")
+        } else {
+            String::new()
+        };
         self.drawn = true;
-        let lines = lines.map(|line| format!("\x1b[2K{line}"));
-        self.lines(&lines);
+        let lines = lines.map(|line| format!("\x1b[2K{line}\n")).concat();
+        // In one write, and cut rather than wrapped at a narrow terminal's edge: a wrapped line would be one more to
+        // go up by.
+        self.write(&format!("\x1b[?7l{up}{lines}\x1b[?7h"));
     }
 
     fn lines(&mut self, lines: &[String]) {

@@ -2,13 +2,19 @@
 //!
 //! Not a readiness probe; that is the sidecar's.
 
-use std::{io, net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
+use stillwake_runtime::shutdown::Shutdown;
 use tokio::{net::TcpStream, time::Instant};
-use tokio_util::sync::CancellationToken;
 
 use crate::local::{
     guardian::Guardian,
+    listening,
     output::Output,
     ports,
     process::ending,
@@ -18,9 +24,12 @@ use crate::local::{
 /// Time between two attempts to connect.
 const PROBE_INTERVAL: Duration = Duration::from_millis(20);
 
-/// What a command can be told if it does not listen where it should.
-const REMEDY: &str = "the command must listen on the port that {port} in its arguments is replaced with, or that \
-                      the environment variable PORT holds";
+/// What a command must do.
+const DUTY: &str = "the command must listen on 127.0.0.1, on the port that {port} in its arguments is replaced \
+                    with, or that the environment variable PORT holds";
+
+/// What may be wrong with a command that was not told its port.
+const UNTOLD: &str = "{port} is not among its arguments, so does it read PORT?";
 
 /// The command is of no use as a replica.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +39,7 @@ pub enum CheckError {
     Start(#[from] StartError),
     /// It ended instead of listening.
     #[error(
-        "'{program}' {ending} after {} without listening on 127.0.0.1:{port}; {REMEDY}, and keep running",
+        "'{program}' {ending} after {} without listening on 127.0.0.1:{port}; {hint}, and keep running in the foreground",
         humantime::format_duration(*after)
     )]
     Ended {
@@ -42,10 +51,12 @@ pub enum CheckError {
         after: Duration,
         /// Where it should have listened.
         port: u16,
+        /// What to do about it.
+        hint: String,
     },
     /// It runs but does not listen.
     #[error(
-        "'{program}' did not listen on 127.0.0.1:{port} within {}; {REMEDY}; if it needs longer, give it a longer \
+        "'{program}' did not listen on 127.0.0.1:{port} within {}; {hint}; if it needs longer, give it a longer \
          --startup-timeout",
         humantime::format_duration(*within)
     )]
@@ -56,6 +67,8 @@ pub enum CheckError {
         port: u16,
         /// How long it had.
         within: Duration,
+        /// What to do about it.
+        hint: String,
     },
     /// No port to listen on.
     #[error("there is no free port between 15000 and 30000 to run the command on")]
@@ -75,7 +88,7 @@ pub async fn check_start(
     (startup_timeout, grace): (Duration, Duration),
     output: &Output,
     guardian: &Guardian,
-    interrupted: &CancellationToken,
+    shutdown: &Shutdown,
 ) -> Result<(), CheckError> {
     let port = ports::free(|_| false).ok_or(CheckError::NoPort)?;
     let program = command.first().cloned().unwrap_or_default();
@@ -89,14 +102,37 @@ pub async fn check_start(
             ending: ending(&status),
             after: Duration::from_millis(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)),
             port,
+            hint: hint(command, port, None),
         }),
-        () = interrupted.cancelled() => Err(CheckError::Interrupted),
+        () = shutdown.drain.cancelled() => Err(CheckError::Interrupted),
         listens = tokio::time::timeout(startup_timeout, listens(port)) => listens.map_err(|_| {
-            CheckError::Silent { program, port, within: startup_timeout }
+            let hint = hint(command, port, Some(app.id()));
+            CheckError::Silent { program, port, within: startup_timeout, hint }
         }),
     };
-    app.stop(grace).await;
+    tokio::select! {
+        _ = app.stop(grace) => {}
+        () = shutdown.abort.cancelled() => {
+            app.stop(Duration::ZERO).await;
+        }
+    }
     outcome
+}
+
+/// Says what the command should do, and what it seems to do instead.
+fn hint(command: &[String], port: u16, group: Option<u32>) -> String {
+    let elsewhere = group.map(listening::addresses).unwrap_or_default();
+    let told = command.iter().any(|word| word.contains("{port}"))
+        || elsewhere.iter().any(|address| address.port() == port);
+    let mut hint = String::new();
+    if !elsewhere.is_empty() {
+        let elsewhere: Vec<_> = elsewhere.iter().map(SocketAddr::to_string).collect();
+        hint = format!("it listens on {} instead; ", elsewhere.join(" and "));
+    }
+    if !told {
+        hint = format!("{hint}{UNTOLD} ");
+    }
+    hint + DUTY
 }
 
 /// Waits until somebody takes connections on `port`.

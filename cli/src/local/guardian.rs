@@ -1,10 +1,12 @@
 //! A second process that kills the replicas should this one be killed with SIGKILL.
 //!
-//! It reads the process groups from its stdin, which ends when the parent does, however that ends. It is not how
-//! replicas stop otherwise. A process that leaves its group (a daemon) escapes it.
+//! It reads the process groups from its stdin, which ends when the parent does, however that ends, and on Linux also
+//! finds what is marked as this run's. It is not how replicas stop otherwise. Elsewhere than on Linux, a process that
+//! leaves its group (a daemon) escapes it, and so does one whose start was not yet told of.
 
 use std::{
     collections::BTreeSet,
+    fs,
     io::{self, BufRead, Write as _},
     os::unix::process::CommandExt as _,
     path::Path,
@@ -13,7 +15,10 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, getpid, kill_process, kill_process_group};
+
+/// Names the run, by its process id, in the environment of the guardian and of all that the run starts.
+const MARK: &str = "STILLWAKE_RUN";
 
 /// Tells the guardian which process groups to kill. Clones share one guardian.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +39,7 @@ impl Guardian {
     pub fn start(program: &Path) -> io::Result<Self> {
         let mut process = Command::new(program)
             .arg("guardian")
+            .env(MARK, std::process::id().to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -76,6 +82,11 @@ impl Drop for Parent {
     }
 }
 
+/// Marks what `command` will start, which the guardian may have to find before it was told of its group.
+pub fn mark(command: &mut tokio::process::Command) {
+    command.env(MARK, std::process::id().to_string());
+}
+
 /// Keeps a process group under the guardian's watch.
 #[derive(Debug)]
 #[must_use = "the guardian forgets the group when the watch drops"]
@@ -96,6 +107,27 @@ pub fn watch(lines: impl BufRead) {
         // Whoever is gone already needs no signal.
         let _ = kill_process_group(group, Signal::KILL);
     }
+    // A process is there before its group can be told of. Its mark is there by now: the lines end only once all forks
+    // of the parent, each of which holds its end of the pipe, have executed their programs.
+    for process in marked() {
+        let _ = kill_process(process, Signal::KILL);
+    }
+}
+
+/// Processes with the same mark as this one.
+fn marked() -> Vec<Pid> {
+    let (Some(mark), Ok(processes)) = (std::env::var_os(MARK), fs::read_dir("/proc")) else {
+        return Vec::new();
+    };
+    let variable = [MARK.as_bytes(), b"=", mark.as_encoded_bytes()].concat();
+    let carries_it = |process: fs::DirEntry| {
+        let environment = fs::read(process.path().join("environ")).ok()?;
+        let mut variables = environment.split(|byte| *byte == 0);
+        variables.find(|each| *each == variable)?;
+        Pid::from_raw(process.file_name().to_str()?.parse().ok()?)
+    };
+    let found = processes.filter_map(|process| carries_it(process.ok()?));
+    found.filter(|process| *process != getpid()).collect()
 }
 
 fn left(lines: impl BufRead) -> Vec<Pid> {

@@ -5,7 +5,7 @@
 use std::{
     ffi::OsStr,
     io,
-    path::Path,
+    path::PathBuf,
     process::{ExitStatus, Stdio},
     sync::Arc,
     time::Duration,
@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use crate::local::{
-    guardian::{Guardian, Watch},
+    guardian::{self, Guardian, Watch},
     output::{Output, To},
 };
 
@@ -54,6 +54,7 @@ impl Process {
                 Stdio::null()
             }
         };
+        guardian::mark(&mut command);
         let mut child = command
             .stdin(Stdio::null())
             .stdout(pipe())
@@ -154,20 +155,43 @@ pub fn ending(status: &io::Result<ExitStatus>) -> String {
     }
 }
 
+/// A program cannot be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unusable {
+    /// Nothing has that name.
+    #[error("was not found")]
+    NotFound,
+    /// It is a folder, a socket or the like.
+    #[error("is not a file")]
+    NotFile,
+    /// The file may not be executed.
+    #[error("is not executable (`chmod +x` makes it so)")]
+    NotExecutable,
+}
+
 /// Returns the program that `name` means: a path if it has a slash, else the first match on `path`.
-pub fn find_program(name: &str, path: Option<&OsStr>) -> Option<std::path::PathBuf> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let runnable = |candidate: &Path| {
-        candidate
-            .metadata()
-            .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
-    };
+///
+/// # Errors
+///
+/// Says what is wrong with it.
+pub fn find_program(name: &str, path: Option<&OsStr>) -> Result<PathBuf, Unusable> {
     if name.contains('/') {
-        return Some(name.into()).filter(|candidate: &std::path::PathBuf| runnable(candidate));
+        return runnable(name.into());
     }
-    std::env::split_paths(path?)
-        .map(|folder| folder.join(name))
-        .find(|candidate| runnable(candidate))
+    let mut folders = path.map(std::env::split_paths).into_iter().flatten();
+    folders
+        .find_map(|folder| runnable(folder.join(name)).ok())
+        .ok_or(Unusable::NotFound)
+}
+
+fn runnable(candidate: PathBuf) -> Result<PathBuf, Unusable> {
+    use std::os::unix::fs::PermissionsExt as _;
+    match candidate.metadata() {
+        Err(_) => Err(Unusable::NotFound),
+        Ok(found) if !found.is_file() => Err(Unusable::NotFile),
+        Ok(found) if found.permissions().mode() & 0o111 == 0 => Err(Unusable::NotExecutable),
+        Ok(_) => Ok(candidate),
+    }
 }
 
 #[cfg(test)]
@@ -176,14 +200,19 @@ mod tests {
 
     #[test]
     fn programs_are_found_by_path_or_by_name() {
-        assert!(find_program("/bin/sh", None).is_some());
-        assert!(find_program("sh", Some(OsStr::new("/nonexistent:/bin"))).is_some());
-        assert!(find_program("sh", Some(OsStr::new("/nonexistent"))).is_none());
-        assert!(
-            find_program("/etc/passwd", None).is_none(),
-            "not executable"
-        );
-        assert!(find_program("/etc", None).is_none(), "a folder");
+        assert!(find_program("/bin/sh", None).is_ok());
+        assert!(find_program("sh", Some(OsStr::new("/nonexistent:/bin"))).is_ok());
+        for (name, wrong) in [
+            ("sh", Unusable::NotFound),
+            ("/nonexistent/sh", Unusable::NotFound),
+            ("/etc/passwd", Unusable::NotExecutable),
+            ("/etc", Unusable::NotFile),
+        ] {
+            assert_eq!(
+                find_program(name, Some(OsStr::new("/nonexistent"))),
+                Err(wrong)
+            );
+        }
     }
 
     #[tokio::test]

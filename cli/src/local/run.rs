@@ -91,8 +91,11 @@ impl Local {
     pub async fn start(options: Options, shutdown: &Shutdown) -> Result<Self, RunError> {
         let program = options.command.first().map_or("", String::as_str);
         let path = std::env::var_os("PATH");
-        if find_program(program, path.as_deref()).is_none() {
-            return Err(RunError::CommandNotFound(program.to_owned()));
+        if let Err(reason) = find_program(program, path.as_deref()) {
+            return Err(RunError::Command {
+                program: program.to_owned(),
+                reason,
+            });
         }
         let sidecar = sidecar(&options)?;
         raise_descriptor_limit();
@@ -103,14 +106,7 @@ impl Local {
         let (output, writer) = output(options.show_output);
         if options.check && options.keda.min == 0 {
             let limits = (options.startup_timeout, options.grace);
-            let checked = check_start(
-                &options.command,
-                limits,
-                &output,
-                &guardian,
-                &shutdown.drain,
-            )
-            .await;
+            let checked = check_start(&options.command, limits, &output, &guardian, shutdown).await;
             if let Err(error) = checked {
                 drop(output);
                 writer.finish().await;
@@ -189,7 +185,7 @@ impl Local {
         Ok(Self {
             listen: addresses.service,
             admin: addresses.admin,
-            command: options.command.join(" "),
+            command: one_line(&options.command),
             common,
             scaler: scaler_shown,
             fleet,
@@ -337,6 +333,15 @@ impl Listeners {
             ingest: address(&self.ingest)?,
         })
     }
+}
+
+/// A script among the words may have several lines.
+fn one_line(command: &[String]) -> String {
+    let words: Vec<_> = command
+        .iter()
+        .flat_map(|word| word.split_whitespace())
+        .collect();
+    words.join(" ")
 }
 
 fn part(what: &'static str) -> impl Fn(io::Error) -> RunError {

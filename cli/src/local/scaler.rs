@@ -174,7 +174,7 @@ impl Scaler {
                 self.view.send_modify(|view| view.active = Some(false));
                 let desired = *self.desired.borrow();
                 if let Some(replicas) = self.keda.inactive(desired, Instant::now()) {
-                    tracing::info!(replicas, "No activity for the cooldown");
+                    tracing::info!(replicas, "No traffic for the cooldown");
                     self.set(replicas);
                 }
             }
@@ -207,7 +207,7 @@ impl Scaler {
             tracing::info!(
                 from = spec,
                 to = replicas,
-                "Load asks for another count of replicas"
+                "Changing the number of replicas by load"
             );
             self.set(replicas);
         }
@@ -353,27 +353,4 @@ fn value(value: &MetricValue) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_floating_point_fields_win_and_nonsense_is_zero() {
-        let spec = |target_size, target_size_float| MetricSpec {
-            metric_name: "concurrency".into(),
-            target_size,
-            target_size_float,
-        };
-        let same = |one: f64, other: f64| assert!((one - other).abs() < 1e-9, "{one} {other}");
-        same(target(&spec(5, 0.0)), 5.0);
-        same(target(&spec(5, 2.50049)), 2.5);
-        let reading = |metric_value, metric_value_float| MetricValue {
-            metric_name: "concurrency".into(),
-            metric_value,
-            metric_value_float,
-        };
-        same(value(&reading(5, 0.0)), 5.0);
-        same(value(&reading(5, 0.5)), 0.5);
-        same(value(&reading(-5, f64::NAN)), 0.0);
-        same(value(&reading(0, f64::INFINITY)), 0.0);
-    }
-}
+mod tests;

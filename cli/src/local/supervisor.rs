@@ -277,10 +277,12 @@ impl<O: Observer> Supervisor<O> {
             return;
         };
         if self.fleet.heard_ready(id, news.ready, Instant::now()) {
-            tracing::info!(replica = %running.identity.name, ready = news.ready, "Replica changed");
+            let replica = &running.identity.name;
             if news.ready {
+                tracing::info!(%replica, "Replica is ready");
                 self.observer.ready(&running.identity);
             } else {
+                tracing::warn!(%replica, "Replica no longer answers");
                 self.observer.unready(&running.identity);
             }
         }
@@ -297,7 +299,7 @@ impl<O: Observer> Supervisor<O> {
 
     fn failed(&mut self, id: Id, cause: &str) {
         let replica = format!("{}-{id}", self.template.name);
-        tracing::warn!(replica, cause, "Replica failed");
+        tracing::warn!(%replica, cause, "Replica failed");
         self.metrics.replicas_failed.inc();
         self.failures += 1;
         self.last_failure = Some(format!("{replica}: {cause}"));

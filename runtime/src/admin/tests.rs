@@ -43,7 +43,7 @@ async fn the_pages_follow_the_process() {
     assert!(
         page(address, "/debug/state")
             .await
-            .ends_with(r#"{"pods":2}"#)
+            .ends_with("{\n  \"pods\": 2\n}\n")
     );
     readiness.stop();
     assert!(page(address, "/ready").await.starts_with("HTTP/1.1 503"));

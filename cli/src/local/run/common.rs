@@ -167,7 +167,10 @@ impl Common {
             let overdue = async {
                 drain.cancelled().await;
                 tokio::time::sleep(grace).await;
-                tracing::warn!(?grace, "The grace is over, answering what is held with 503");
+                tracing::warn!(
+                    ?grace,
+                    "The grace is over, ending what the activator still has"
+                );
                 abort.cancel();
             };
             let serving = activator.serve(listener, workload, drain.clone(), abort.clone());
@@ -213,7 +216,8 @@ impl Common {
         let mut config = ReportingConfig::new(vec![ingest.to_string()], hello);
         config.minimum_gap = activator::REPORT_GAP;
         let reporter = Reporter::new(config, self.activator.source());
-        let (status, stop) = (reporter.status(), self.stages.serving.clone());
+        // While the aggregator still listens, so that the last report gets there.
+        let (status, stop) = (reporter.status(), self.stages.scaling.clone());
         let unconnected = self.readiness.latch();
         self.background
             .spawn(stop.clone().run_until_cancelled_owned(async move {

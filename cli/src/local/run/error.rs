@@ -4,28 +4,38 @@ use std::{io, path::PathBuf};
 
 use stillwake_runtime::{EXIT_FAILURE, EXIT_USAGE, accept::BindError};
 
-use crate::local::check::CheckError;
+use crate::local::{check::CheckError, process::Unusable};
 
 /// Local mode could not be started or did not end well.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// There is no such program.
+    /// There is no such program, or it is none.
     #[error(
-        "the command '{0}' was not found: give the path of an executable file, or a program that is on PATH \
+        "the command '{program}' {reason}: give the path of an executable file, or a program that is on PATH \
          (everything after `--` is the command)"
     )]
-    CommandNotFound(String),
+    Command {
+        /// What was given.
+        program: String,
+        /// What is wrong with it.
+        reason: Unusable,
+    },
     /// The sidecar is not installed.
     #[error(
-        "there is no sidecar at {}: build it with `cargo build -p stillwake-sidecar`, or say where it is with --sidecar",
-        .0.display()
+        "the sidecar {} {reason}: build it with `cargo build -p stillwake-sidecar`, or say where it is with --sidecar",
+        path.display()
     )]
-    SidecarNotFound(PathBuf),
+    Sidecar {
+        /// Where it should be.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: Unusable,
+    },
     /// A listener is not to be had.
     #[error(transparent)]
     Bind(#[from] BindError),
     /// A listener is not to be had for something that can be moved elsewhere.
-    #[error("{source}; --{flag} takes another address")]
+    #[error("--{flag}: {source}")]
     BindFlag {
         /// Which flag moves it.
         flag: &'static str,
@@ -58,7 +68,7 @@ impl RunError {
     /// Returns the exit code for it.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::CommandNotFound(_) => EXIT_USAGE,
+            Self::Command { .. } => EXIT_USAGE,
             _ => EXIT_FAILURE,
         }
     }

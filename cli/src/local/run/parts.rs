@@ -65,8 +65,8 @@ pub(super) fn sidecar(options: &Options) -> Result<PathBuf, RunError> {
     // A bare name is meant as a file here, not to be looked for on PATH.
     let path = std::path::absolute(&path).unwrap_or(path);
     match find_program(&path.to_string_lossy(), None) {
-        Some(_) => Ok(path),
-        None => Err(RunError::SidecarNotFound(path)),
+        Ok(_) => Ok(path),
+        Err(reason) => Err(RunError::Sidecar { path, reason }),
     }
 }
 
