@@ -39,7 +39,7 @@ sidecar_pid=
 app_pid=$!
 STILLWAKE_SIDECAR_PORTS="$port:$app_port" STILLWAKE_SIDECAR_ADDRESS=127.0.0.1 STILLWAKE_SIDECAR_AGGREGATORS= \
     STILLWAKE_SIDECAR_POD_NAMESPACE=footprint STILLWAKE_SIDECAR_POD_NAME=footprint STILLWAKE_SIDECAR_POD_UID=footprint \
-    "$sidecar" &
+    STILLWAKE_SIDECAR_LOG=warn "$sidecar" &
 sidecar_pid=$!
 
 memory() {
@@ -54,11 +54,26 @@ until "$load" --target "127.0.0.1:$port" --connections 1 --duration 1ms >/dev/nu
     sleep 0.1
 done
 memory idle
-cpu_before=$(awk '{ print $14 + $15 }' "/proc/$sidecar_pid/stat")
-result=$("$load" --target "127.0.0.1:$port" --connections "$connections" --duration "${seconds}s")
-cpu_after=$(awk '{ print $14 + $15 }' "/proc/$sidecar_pid/stat")
-echo "load         $connections connections for $seconds s: $result"
-answered=${result%% *}
-awk -v ticks="$((cpu_after - cpu_before))" -v hertz="$(getconf CLK_TCK)" -v answered="$answered" \
-    'BEGIN { printf "%-12s %.1f µs of CPU per request\n", "sidecar", ticks / hertz * 1e6 / answered }'
+
+# CPU ticks that a process has used so far.
+ticks() { awk '{ print $14 + $15 }' "/proc/$1/stat"; }
+microseconds() {
+    awk -v ticks="$1" -v hertz="$(getconf CLK_TCK)" -v answered="$2" \
+        'BEGIN { printf "%.1f", ticks / hertz * 1e6 / answered }'
+}
+# Loads $1 for $3 seconds and prints a row of the table under the name $2. The control has no sidecar in its way.
+measure() {
+    app_before=$(ticks "$app_pid")
+    sidecar_before=$(ticks "$sidecar_pid")
+    result=$("$load" --target "$1" --connections "$connections" --duration "${3}s")
+    answered=${result%% *}
+    app_cost=$(microseconds $(($(ticks "$app_pid") - app_before)) "$answered")
+    sidecar_cost=$(microseconds $(($(ticks "$sidecar_pid") - sidecar_before)) "$answered")
+    rate=$(echo "$result" | sed 's/.* answered, \([0-9]*\) per second.*/\1/')
+    printf '%-12s %8s %12s %14s %18s\n' "$2" "$3 s" "$rate" "$app_cost µs" "$sidecar_cost µs"
+}
+echo "load         $connections keep-alive connections; CPU per request, user and system:"
+printf '%-12s %8s %12s %13s %17s\n' "" time "requests/s" app sidecar
+measure "127.0.0.1:$app_port" "no sidecar" $(((seconds + 3) / 4))
+measure "127.0.0.1:$port" "sidecar" "$seconds"
 memory "after load"

@@ -3,6 +3,7 @@
 //! Talks to it as a user does. Checks at the end that nothing is left running, and shows what is known when a suite
 //! fails.
 
+mod launch;
 mod metrics;
 mod options;
 mod output;
@@ -12,33 +13,27 @@ mod watch;
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
-    os::unix::fs::symlink,
     process::Stdio,
-    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
 use anyhow::{Context, bail, ensure};
 use http::StatusCode;
 use rustix::process::Signal;
-use tempfile::TempDir;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 
 use self::output::Output;
 pub use self::{
+    launch::Launch,
     metrics::Metrics,
     options::Options,
     state::{Phase, Replica, State},
     watch::{Change, Watch},
 };
 use crate::{
-    binaries, client,
-    processes::{self, Mark},
+    client, processes,
     wait::{self, PATIENCE},
 };
-
-/// Distinguishes the runs of one test process.
-static RUNS: AtomicU32 = AtomicU32::new(0);
 
 /// How long a stop may take: what is in flight may finish first.
 const STOP_PATIENCE: Duration = Duration::from_mins(1);
@@ -54,10 +49,9 @@ pub struct Stillwake {
     pub address: SocketAddr,
     /// Where its pages are.
     pub admin: SocketAddr,
-    mark: Mark,
+    launch: Launch,
     output: Output,
     finished: bool,
-    _folder: TempDir,
 }
 
 impl Stillwake {
@@ -67,23 +61,14 @@ impl Stillwake {
     ///
     /// When it ends or isn't ready in time, with what it printed.
     pub async fn run(options: Options, command: &[&str]) -> anyhow::Result<Self> {
-        let mark = Mark::new(RUNS.fetch_add(1, Ordering::Relaxed));
-        // Sidecars get an environment made for them, so their mark is in their path.
-        let folder = tempfile::Builder::new().prefix(mark.as_str()).tempdir()?;
-        let sidecar = folder.path().join("stillwake-sidecar");
-        symlink(binaries::sidecar()?, &sidecar)?;
-        let mut child = Command::new(binaries::stillwake()?)
-            .arg("run")
+        let launch = Launch::new()?;
+        let mut child = launch
+            .command("run")?
             .args(options.arguments())
-            .arg("--sidecar")
-            .arg(&sidecar)
             .arg("--")
             .args(command)
-            .env(mark.variable(), "")
-            .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
-            .kill_on_drop(true)
             .spawn()?;
         let output = Output::capture(child.stderr.take().context("stderr was asked for")?);
         let ready = wait::until("the ready line", PATIENCE, || {
@@ -107,10 +92,9 @@ impl Stillwake {
             child,
             address,
             admin,
-            mark,
+            launch,
             output,
             finished: false,
-            _folder: folder,
         };
         wait::until("/ready", PATIENCE, || async {
             let answer = client::get(admin, "/ready").await?;
@@ -200,7 +184,7 @@ impl Stillwake {
     /// Not `stillwake run` itself, nor the guardian, its helper that outlives a SIGKILL of it.
     pub fn processes(&self) -> Vec<processes::Process> {
         let own = self.child.id().and_then(|pid| i32::try_from(pid).ok());
-        let mut marked = processes::marked(&self.mark);
+        let mut marked = self.launch.processes();
         marked.retain(|process| {
             Some(process.pid) != own && !process.command.ends_with("/stillwake guardian")
         });
@@ -212,15 +196,41 @@ impl Stillwake {
     /// # Errors
     ///
     /// When it doesn't end, not with 0, or leaves a process behind.
-    pub async fn stop(mut self) -> anyhow::Result<()> {
+    pub async fn stop(self) -> anyhow::Result<()> {
+        self.stop_within(STOP_PATIENCE).await
+    }
+
+    /// As [`Self::stop`], where something would hold it up for longer than `patience` if it could.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::stop`].
+    pub async fn stop_within(mut self, patience: Duration) -> anyhow::Result<()> {
         let pid = self.child.id().context("it has ended before")?;
         processes::signal(i32::try_from(pid)?, Signal::INT);
-        let status = tokio::time::timeout(STOP_PATIENCE, self.child.wait())
+        let status = tokio::time::timeout(patience, self.child.wait())
             .await
-            .with_context(|| format!("it didn't end within {STOP_PATIENCE:?} after SIGINT"))??;
+            .with_context(|| format!("it didn't end within {patience:?} after SIGINT"))??;
         ensure!(status.success(), "it ended with {status} after SIGINT");
-        let left = processes::marked(&self.mark);
+        let left = self.launch.processes();
         ensure!(left.is_empty(), "it left processes behind: {left:?}");
+        self.finished = true;
+        Ok(())
+    }
+
+    /// Sends SIGKILL to `stillwake run` alone and waits until nothing that it started is left.
+    ///
+    /// # Errors
+    ///
+    /// When something is, in the end.
+    pub async fn kill(mut self) -> anyhow::Result<()> {
+        self.child.kill().await?;
+        wait::until("everything to be gone after SIGKILL", PATIENCE, || async {
+            let left = self.launch.processes();
+            ensure!(left.is_empty(), "still there: {left:?}");
+            Ok(())
+        })
+        .await?;
         self.finished = true;
         Ok(())
     }
@@ -237,12 +247,9 @@ impl Drop for Stillwake {
             }
             eprintln!(
                 "--- processes of the failed run ---\n{:#?}",
-                processes::marked(&self.mark)
+                self.launch.processes()
             );
             eprintln!("--- output of the failed run ---\n{}", self.output);
-        }
-        for process in processes::marked(&self.mark) {
-            processes::signal(process.pid, Signal::KILL);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What is held is bounded: in number, in bytes and in time, and by the client's own patience.
 //!
 //! A replica starts when the test says so, hence "at once" needs no clock: an answer that comes while nothing can be
-//! ready wasn't waited for.
+//! ready, and while those that came before it are still held, wasn't waited for.
 
 #![expect(clippy::unwrap_used, reason = "helpers of a suite are tests as well")]
 
@@ -94,8 +94,8 @@ async fn the_1001st_held_request_is_refused_at_once_and_the_thousand_are_answere
     gated.wait_for_held(1000).await;
     for id in 1001..=1003 {
         assert_refused(&client::get_as(gated.address(), "/", id).await.unwrap());
+        gated.wait_for_held(1000).await;
     }
-    gated.wait_for_held(1000).await;
     gated.open_gate();
     for (id, request) in (1..=1000).zip(requests) {
         let answer = request.await.unwrap().unwrap();
@@ -130,6 +130,7 @@ async fn heads_beyond_the_byte_bound_are_refused_at_once_and_those_held_are_answ
     let (first, second) = (tokio::spawn(large(1)), tokio::spawn(large(2)));
     gated.wait_for_held(2).await;
     assert_refused(&large(3).await.unwrap());
+    gated.wait_for_held(2).await;
     // There is still room for a small one.
     let small = gated.request(4);
     gated.wait_for_held(3).await;
@@ -148,7 +149,9 @@ async fn heads_beyond_the_byte_bound_are_refused_at_once_and_those_held_are_answ
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hold_that_lasts_too_long_ends_with_503_and_the_workloads_name() {
     let gated = Gated::run(Options::quick().with("--hold-timeout", "1s")).await;
-    let answer = client::get_as(gated.address(), "/", 1).await.unwrap();
+    // Half of what the deadline would be if it weren't set.
+    let answer = tokio::time::timeout(PATIENCE, client::get_as(gated.address(), "/", 1)).await;
+    let answer = answer.expect("the hold has a deadline").unwrap();
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{answer:?}");
     let state = gated.stillwake.state().await.unwrap();
     let workload = state.text("/aggregator/scaled_objects/0/workload").unwrap();
@@ -172,13 +175,19 @@ async fn a_hold_that_lasts_too_long_ends_with_503_and_the_workloads_name() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_leaves_while_held_frees_its_place_and_is_never_forwarded() {
     let gated = Gated::run(Options::quick().with("--max-held", 1)).await;
-    let mut leaving = TcpStream::connect(gated.address()).await.unwrap();
-    let head = "GET / HTTP/1.1\r\nhost: leaving\r\nx-request-id: 1\r\n\r\n";
-    leaving.write_all(head.as_bytes()).await.unwrap();
-    gated.wait_for_held(1).await;
-    assert_refused(&client::get_as(gated.address(), "/", 2).await.unwrap());
-    drop(leaving);
-    gated.wait_for_held(0).await;
+    let head =
+        "POST / HTTP/1.1\r\nhost: leaving\r\nx-request-id: 1\r\ncontent-length: 100000\r\n\r\n";
+    // What nobody has read yet stands between the end of a stream and who looks for it.
+    let upload = head.to_owned() + &"x".repeat(50_000);
+    for sent in [head, &upload] {
+        let mut leaving = TcpStream::connect(gated.address()).await.unwrap();
+        leaving.write_all(sent.as_bytes()).await.unwrap();
+        gated.wait_for_held(1).await;
+        assert_refused(&client::get_as(gated.address(), "/", 2).await.unwrap());
+        gated.wait_for_held(1).await;
+        drop(leaving);
+        gated.wait_for_held(0).await;
+    }
     let staying = gated.request(3);
     gated.wait_for_held(1).await;
     gated.open_gate();

@@ -6,7 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of a suite are tests as well")]
 
 use std::{
-    io,
+    io::{self, Write as _},
     net::SocketAddr,
     path::Path,
     process::{Command, Stdio},
@@ -16,7 +16,9 @@ use std::{
 use anyhow::ensure;
 use http::{Method, StatusCode};
 use stillwake_e2e::{
+    binaries,
     client::{self, Connection},
+    journal::Journal,
     local::{Options, Stillwake},
     processes, wait,
 };
@@ -79,6 +81,32 @@ async fn node_sleeps_wakes_scales_and_sleeps() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_check_start_is_a_start_of_the_command_and_no_replica() {
+    let folder = folder();
+    let journal = Journal::new(folder.path().join("journal"));
+    let app = binaries::app().unwrap();
+    let command = [
+        app.to_str().unwrap(),
+        "--port={port}",
+        "--journal",
+        journal.path().to_str().unwrap(),
+    ];
+    let options = Options::quick().without("--skip-check");
+    let stillwake = Stillwake::run(options, &command).await.unwrap();
+    assert_eq!(journal.read().unwrap().started.len(), 1);
+    let state = stillwake.state().await.unwrap();
+    assert_eq!((state.started(), state.replicas()), (0, &[][..]), "{state}");
+    assert_asleep(&stillwake).await;
+    let first = client::get_as(stillwake.address, "/", 1).await.unwrap();
+    assert_eq!(first.status, StatusCode::OK, "{first:?}");
+    assert!(first.cold_start().is_some(), "{first:?}");
+    let record = journal.read().unwrap();
+    assert_eq!(record.began[&1], record.started[1..], "one process more");
+    assert_eq!(stillwake.state().await.unwrap().started(), 1);
+    stillwake.stop().await.unwrap();
+}
+
 /// A folder that a server run by another user may read as well.
 fn folder() -> tempfile::TempDir {
     use std::{fs::Permissions, os::unix::fs::PermissionsExt};
@@ -100,7 +128,9 @@ fn is_installed(program: &str, version: &[&str]) -> bool {
         .stderr(Stdio::null());
     match command.status() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            eprintln!("LEFT OUT: {program} as COMMAND, because it isn't installed");
+            // Past the test runner, which shows what a test that passes prints to nobody.
+            let left_out = format!("LEFT OUT: {program} as COMMAND, because it isn't installed\n");
+            io::stderr().write_all(left_out.as_bytes()).unwrap();
             false
         }
         status => {
@@ -113,6 +143,7 @@ fn is_installed(program: &str, version: &[&str]) -> bool {
 async fn live_a_day(command: &[&str]) {
     // A target that fifty connections exceed several times over, also when the client itself is slow.
     let options = Options::quick()
+        .without("--skip-check")
         .with("--max", MAX)
         .with("--target-concurrency", 4);
     let stillwake = Stillwake::run(options, command).await.unwrap();

@@ -2,17 +2,27 @@
 //!
 //! Shows that a wake loses nothing, doubles nothing, and starts one process.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use stillwake_e2e::{
     binaries, client,
     journal::Journal,
+    ledger::Ledger,
+    load::{Client, Kind},
     local::{Options, Stillwake},
 };
 use tokio::task::JoinSet;
 
 const ROUNDS: u64 = 20;
 const REQUESTS: u64 = 100;
+
+/// Requests that are still in flight long after they woke the workload.
+const LONG_REQUESTS: u32 = 20;
+
+/// More than the window, so that the average reaches the requests in flight.
+const LONG: Duration = Duration::from_secs(4);
+
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// For a cooldown, a drain and a stop.
 const SLEEP_PATIENCE: Duration = Duration::from_secs(30);
@@ -29,8 +39,9 @@ async fn each_first_request_of_twenty_wakes_is_answered_exactly_once_by_one_proc
         "--journal",
         journal.path().to_str().unwrap(),
     ];
-    // More than a round's requests, so that no load asks for a second replica.
-    let options = Options::quick().with("--target-concurrency", 2 * REQUESTS);
+    // More than a round's requests, so that no load asks for a second replica; less than twice as many, so that
+    // requests that are counted twice do.
+    let options = Options::quick().with("--target-concurrency", REQUESTS * 5 / 4);
     let stillwake = Stillwake::run(options, &command).await.unwrap();
 
     for round in 0..ROUNDS {
@@ -82,5 +93,45 @@ async fn each_first_request_of_twenty_wakes_is_answered_exactly_once_by_one_proc
         "{} requests over {ROUNDS} wakes, each answered once",
         record.began.len()
     );
+    stillwake.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_that_were_held_are_counted_once_while_the_replica_has_them() {
+    let app = binaries::app().unwrap();
+    let command = [
+        app.to_str().unwrap(),
+        "--port={port}",
+        // Long enough that the activator reports all that it holds, which it does once a second.
+        "--startup-delay=1500ms",
+    ];
+    let options = Options::quick().with("--max", 1);
+    let stillwake = Stillwake::run(options, &command).await.unwrap();
+    let ledger = Ledger::default();
+    let load: JoinSet<_> = (0..LONG_REQUESTS)
+        .map(|_| {
+            let mut client = Client::new(stillwake.address, ledger.clone());
+            async move { client.once(Kind::Slow(LONG)).await }
+        })
+        .collect();
+    let mut finished = pin!(load.join_all());
+    let mut most = 0.0;
+    let mut looks = tokio::time::interval(LOOK_INTERVAL);
+    let mut read = async || {
+        looks.tick().await;
+        let metrics = stillwake.metrics().await?;
+        metrics.sum("stillwake_aggregator_concurrency_requests", &[])
+    };
+    loop {
+        tokio::select! {
+            _ = &mut finished => break,
+            concurrency = read() => most = f64::max(most, concurrency.unwrap()),
+        }
+    }
+    ledger.verdict().assert_nothing_lost();
+    let all = f64::from(LONG_REQUESTS);
+    eprintln!("concurrency of {LONG_REQUESTS} requests was at most {most}");
+    // From their arrival to their end, through both hands; a little more as each hand's clock may be read late.
+    assert!((0.8 * all..=1.1 * all).contains(&most), "{most} of {all}");
     stillwake.stop().await.unwrap();
 }
