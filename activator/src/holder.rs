@@ -177,7 +177,7 @@ impl Holder {
     fn update<R>(&self, act: impl FnOnce(&mut Inner, Instant) -> R) -> R {
         let mut inner = self.inner.lock();
         let now = Instant::now();
-        let held = inner.queue.held() > 0;
+        let held = inner.queue.held();
         let due = inner.queue.next_wakeup(now);
         let result = act(&mut inner, now);
         while let Some((ticket, decision)) = inner.queue.next_decision(now) {
@@ -186,7 +186,9 @@ impl Holder {
                 let _ = waiter.send(decision);
             }
         }
-        let edge = held != (inner.queue.held() > 0);
+        // Not only the first and the last: what is held and what is in flight at a replica add up to one number, which
+        // would count a request twice, or a burst as one, until both have been told.
+        let edge = held != inner.queue.held();
         let rescheduled = due != inner.queue.next_wakeup(now);
         drop(inner);
         if edge {
