@@ -55,7 +55,8 @@ pub(crate) struct Schedule {
 #[derive(Clone, Copy, Debug)]
 struct Sent {
     at: Instant,
-    busy: bool,
+    /// Requests were in flight; holds the interval until the next report.
+    busy: Option<Duration>,
 }
 
 impl Schedule {
@@ -81,12 +82,29 @@ impl Schedule {
 
     /// The aggregator asked for other intervals.
     pub(crate) fn set_intervals(&mut self, intervals: Intervals) {
-        self.intervals = intervals;
+        let before = std::mem::replace(&mut self.intervals, intervals);
+        let last = self.last.as_mut();
+        if let Some(interval) = last.and_then(|last| last.busy.as_mut()) {
+            let steady = *interval == before.busy;
+            *interval = if steady {
+                intervals.busy
+            } else {
+                intervals.busy.min(*interval)
+            };
+        }
     }
 
     /// A report of the state at `at` goes out; edges up to then are in it.
+    ///
+    /// The first one of a busy time says little, since the edge is its first request: a burst that follows would look
+    /// like one request for a whole interval. So the next ones follow sooner, each after twice the time of the last.
     pub(crate) fn sent(&mut self, at: Instant, busy: bool) {
-        self.last = Some(Sent { at, busy });
+        let before = self.last.and_then(|last| last.busy);
+        let interval = before.unwrap_or(self.minimum_gap) * 2;
+        self.last = Some(Sent {
+            at,
+            busy: busy.then_some(interval.min(self.intervals.busy)),
+        });
         self.edge = false;
     }
 
@@ -95,8 +113,8 @@ impl Schedule {
         let Sent { at, busy } = self.last?;
         let interval = match (self.edge, busy) {
             (true, _) => self.minimum_gap,
-            (false, true) => self.intervals.busy,
-            (false, false) => self.intervals.idle,
+            (false, Some(interval)) => interval,
+            (false, None) => self.intervals.idle,
         };
         Some(at + interval)
     }
@@ -108,6 +126,15 @@ mod tests {
 
     const GAP: Duration = Duration::from_millis(50);
 
+    /// Returns the schedule of a reporter that has been busy for long.
+    fn steadily_busy(now: Instant) -> Schedule {
+        let mut schedule = Schedule::new(GAP);
+        for _ in 0..10 {
+            schedule.sent(now, true);
+        }
+        schedule
+    }
+
     #[test]
     fn the_first_report_is_due_at_once() {
         assert_eq!(Schedule::new(GAP).due(), None);
@@ -116,11 +143,25 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn reports_follow_the_busy_or_the_idle_interval() {
         let now = Instant::now();
-        let mut schedule = Schedule::new(GAP);
+        let mut schedule = steadily_busy(now);
         schedule.sent(now, true);
         assert_eq!(schedule.due(), Some(now + DEFAULT_BUSY));
         schedule.sent(now, false);
         assert_eq!(schedule.due(), Some(now + DEFAULT_IDLE));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn reports_follow_faster_at_the_beginning_of_a_busy_time() {
+        let now = Instant::now();
+        let mut schedule = Schedule::new(GAP);
+        for _ in 0..2 {
+            schedule.sent(now, false);
+            for milliseconds in [100, 200, 400, 800, 1000, 1000] {
+                schedule.sent(now, true);
+                let due = now + Duration::from_millis(milliseconds);
+                assert_eq!(schedule.due(), Some(due));
+            }
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -141,14 +182,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_new_pace_holds_for_the_report_that_is_waited_for() {
         let now = Instant::now();
-        let mut schedule = Schedule::new(GAP);
-        schedule.sent(now, true);
-        let pace = Pace {
-            busy: 5000,
-            idle: 30_000,
-        };
-        schedule.set_intervals(pace.into());
-        assert_eq!(schedule.due(), Some(now + Duration::from_secs(5)));
+        let mut schedule = steadily_busy(now);
+        for milliseconds in [5000, 500] {
+            let pace = Pace {
+                busy: milliseconds,
+                idle: 30_000,
+            };
+            schedule.set_intervals(pace.into());
+            let due = now + Duration::from_millis(milliseconds.into());
+            assert_eq!(schedule.due(), Some(due));
+        }
         schedule.sent(now, false);
         assert_eq!(schedule.due(), Some(now + Duration::from_secs(30)));
     }

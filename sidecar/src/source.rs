@@ -115,14 +115,20 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_report_says_everything_in_microseconds() {
+    /// Returns a state that has seen nothing, and what makes its app ready.
+    fn unready() -> (watch::Sender<bool>, State) {
         let (ready, app_ready) = watch::channel(false);
         let state = State {
             in_flight: InFlight::new(),
             app_ready,
             drain: Drain::default(),
         };
+        (ready, state)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_report_says_everything_in_microseconds() {
+        let (ready, state) = unready();
         let source = SidecarSource::new(state.clone());
         let mut session = source.session();
         let before = session.report();
@@ -156,12 +162,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_change_of_a_part_is_an_edge() {
-        let (ready, app_ready) = watch::channel(false);
-        let state = State {
-            in_flight: InFlight::new(),
-            app_ready,
-            drain: Drain::default(),
-        };
+        let (ready, state) = unready();
         let source = SidecarSource::new(state.clone());
         let mut edges = source.edges();
         let following = tokio::spawn(Arc::clone(&source).follow());
@@ -187,12 +188,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn many_edges_of_the_count_are_one_in_each_gap_and_the_last_is_never_lost() {
-        let (ready, app_ready) = watch::channel(false);
-        let state = State {
-            in_flight: InFlight::new(),
-            app_ready,
-            drain: Drain::default(),
-        };
+        let (ready, state) = unready();
         let source = SidecarSource::new(state.clone());
         let edges = source.edges();
         let following = tokio::spawn(Arc::clone(&source).follow());

@@ -133,6 +133,10 @@ async fn reports_come_every_second_while_busy_and_every_ten_otherwise() {
     let mut pipe = Pipe::greeted().await;
     pipe.source.set(3);
     assert_eq!(pipe.next().await, (3, seconds(10)));
+    for sooner in [100, 200, 400, 800] {
+        assert_eq!(pipe.next().await, (3, milliseconds(sooner)));
+    }
+    assert_eq!(pipe.next().await, (3, seconds(1)));
     assert_eq!(pipe.next().await, (3, seconds(1)));
     pipe.source.set(4);
     assert_eq!(pipe.next().await, (4, seconds(1)));
@@ -150,6 +154,10 @@ async fn the_pace_that_the_aggregator_asks_for_is_kept() {
     assert_eq!(pipe.next().await, (0, seconds(20)));
     pipe.source.edge(1);
     assert_eq!(pipe.next().await, (1, milliseconds(50)));
+    for sooner in [100, 200, 400, 800, 1600] {
+        assert_eq!(pipe.next().await, (1, milliseconds(sooner)));
+    }
+    assert_eq!(pipe.next().await, (1, seconds(3)));
     assert_eq!(pipe.next().await, (1, seconds(3)));
 }
 
