@@ -12,6 +12,7 @@ use std::{
     path::Path,
     process::{Child, ChildStdin, Command, Stdio},
     sync::Arc,
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -19,6 +20,11 @@ use rustix::process::{Pid, Signal, getpid, kill_process, kill_process_group};
 
 /// Names the run, by its process id, in the environment of the guardian and of all that the run starts.
 const MARK: &str = "STILLWAKE_RUN";
+
+/// How often, and at what distance, the guardian looks again while something may be about to carry the mark. More than
+/// a busy machine needs between two steps of `execve`, and an end to it if a process runs without an environment.
+const LOOKS: u32 = 200;
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Tells the guardian which process groups to kill. Clones share one guardian.
 #[derive(Clone, Debug, Default)]
@@ -107,27 +113,59 @@ pub fn watch(lines: impl BufRead) {
         // Whoever is gone already needs no signal.
         let _ = kill_process_group(group, Signal::KILL);
     }
-    // A process is there before its group can be told of. Its mark is there by now: the lines end only once all forks
-    // of the parent, each of which holds its end of the pipe, have executed their programs.
-    for process in marked() {
-        let _ = kill_process(process, Signal::KILL);
+    // A process is there before its group can be told of. Then it has a mark, or is on its way to one: the lines end
+    // only once all forks of the parent, each of which holds its end of the pipe, are executing their programs.
+    for _ in 0..LOOKS {
+        let found = processes();
+        for (process, _) in found.iter().filter(|(_, state)| *state == State::Marked) {
+            let _ = kill_process(*process, Signal::KILL);
+        }
+        if !found.iter().any(|(_, state)| *state == State::Executing) {
+            return;
+        }
+        std::thread::sleep(LOOK_INTERVAL);
     }
 }
 
-/// Processes with the same mark as this one.
-fn marked() -> Vec<Pid> {
+/// What a process is to the guardian.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// It carries the same mark as the guardian.
+    Marked,
+    /// It is younger than the guardian and has no environment. In the middle of `execve` that is so for a moment: the
+    /// pipe is closed by then, and the new environment is not there yet.
+    Executing,
+}
+
+/// Returns the processes that are or may become the run's, without the guardian.
+fn processes() -> Vec<(Pid, State)> {
     let (Some(mark), Ok(processes)) = (std::env::var_os(MARK), fs::read_dir("/proc")) else {
         return Vec::new();
     };
     let variable = [MARK.as_bytes(), b"=", mark.as_encoded_bytes()].concat();
-    let carries_it = |process: fs::DirEntry| {
+    let began = started(Path::new("/proc/self"));
+    let look = |process: fs::DirEntry| {
+        let id = Pid::from_raw(process.file_name().to_str()?.parse().ok()?)?;
         let environment = fs::read(process.path().join("environ")).ok()?;
         let mut variables = environment.split(|byte| *byte == 0);
-        variables.find(|each| *each == variable)?;
-        Pid::from_raw(process.file_name().to_str()?.parse().ok()?)
+        if variables.any(|each| each == variable) {
+            return Some((id, State::Marked));
+        }
+        // What has ended and what belongs to the kernel has no program.
+        let runs = process.path().join("exe").read_link().is_ok();
+        let young = started(&process.path()) >= began;
+        (environment.is_empty() && runs && young).then_some((id, State::Executing))
     };
-    let found = processes.filter_map(|process| carries_it(process.ok()?));
-    found.filter(|process| *process != getpid()).collect()
+    let found = processes.filter_map(|process| look(process.ok()?));
+    found.filter(|(process, _)| *process != getpid()).collect()
+}
+
+/// Returns when a process was started, in ticks since the machine was (field 22 of `proc_pid_stat(5)`).
+fn started(process: &Path) -> Option<u64> {
+    let stat = fs::read_to_string(process.join("stat")).ok()?;
+    // The program's name comes second, in parentheses, and may hold anything.
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_whitespace().nth(19)?.parse().ok()
 }
 
 fn left(lines: impl BufRead) -> Vec<Pid> {
@@ -155,5 +193,12 @@ mod tests {
     fn groups_that_were_not_taken_back_are_left() {
         let groups = left("+20\n+30\n-20\nnonsense\n+1\n+0\n+-5\n".as_bytes());
         assert_eq!(groups, [Pid::from_raw(30).unwrap()]);
+    }
+
+    #[test]
+    fn a_process_tells_when_it_was_started() {
+        let own = started(Path::new("/proc/self"));
+        assert!(own.is_some());
+        assert!(started(Path::new("/proc/1")) <= own);
     }
 }
