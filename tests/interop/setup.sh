@@ -6,7 +6,7 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 contract="$here/../../proto/proto/externalscaler.proto"
 requirements="$here/requirements.txt"
-cache="${XDG_CACHE_HOME:-$HOME/.cache}/stillwake"
+cache="${STILLWAKE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/stillwake}"
 # Named after what it is made from, so that a change of either makes a new one.
 made_from=$(cat "$requirements" "$contract" | cksum | cut -d ' ' -f 1)
 folder="$cache/interop-$made_from"
