@@ -6,6 +6,7 @@ pub mod app;
 pub mod binaries;
 pub mod client;
 pub mod journal;
+pub mod journalled;
 pub mod ledger;
 pub mod load;
 pub mod local;

@@ -10,45 +10,32 @@ use std::{net::SocketAddr, path::PathBuf};
 use anyhow::{Context, ensure};
 use http::StatusCode;
 use stillwake_e2e::{
-    binaries,
     client::{self, Answer},
-    journal::Journal,
+    journalled::JournalledApp,
     local::{Options, Stillwake},
     wait::{self, PATIENCE},
 };
-use tempfile::TempDir;
 use tokio::{io::AsyncWriteExt, net::TcpStream, task::JoinHandle};
 
 /// A run whose replicas listen only once the gate is opened.
 struct Gated {
     stillwake: Stillwake,
-    journal: Journal,
+    app: JournalledApp,
     gate: PathBuf,
-    _folder: TempDir,
 }
 
 impl Gated {
     async fn run(options: Options) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let journal = Journal::new(folder.path().join("journal"));
-        let gate = folder.path().join("gate");
-        let app = binaries::app().unwrap();
-        let command = [
-            app.to_str().unwrap(),
-            "--port={port}",
-            "--wait-for",
-            gate.to_str().unwrap(),
-            "--journal",
-            journal.path().to_str().unwrap(),
-        ];
+        let app = JournalledApp::new().unwrap();
+        let gate = app.folder().join("gate");
+        let waits = ["--wait-for", gate.to_str().unwrap()];
         // Room for everything that is held, so that one replica is enough.
         let options = options.with("--target-concurrency", 5_000);
-        let stillwake = Stillwake::run(options, &command).await.unwrap();
+        let stillwake = app.run(options, &waits).await.unwrap();
         Self {
             stillwake,
-            journal,
+            app,
             gate,
-            _folder: folder,
         }
     }
 
@@ -106,7 +93,7 @@ async fn the_1001st_held_request_is_refused_at_once_and_the_thousand_are_answere
             "request {id} waited and doesn't say so"
         );
     }
-    let record = gated.journal.read().unwrap();
+    let record = gated.app.record().unwrap();
     record.assert_none_twice();
     assert_eq!(
         record.began.len(),
@@ -138,7 +125,7 @@ async fn heads_beyond_the_byte_bound_are_refused_at_once_and_those_held_are_answ
     for request in [first, second, small] {
         assert_eq!(request.await.unwrap().unwrap().status, StatusCode::OK);
     }
-    let record = gated.journal.read().unwrap();
+    let record = gated.app.record().unwrap();
     assert!(
         !record.began.contains_key(&3),
         "the refused request reached the app"
@@ -164,7 +151,7 @@ async fn a_hold_that_lasts_too_long_ends_with_503_and_the_workloads_name() {
     gated.open_gate();
     let next = client::get_as(gated.address(), "/", 2).await.unwrap();
     assert_eq!(next.status, StatusCode::OK, "{next:?}");
-    let record = gated.journal.read().unwrap();
+    let record = gated.app.record().unwrap();
     assert!(
         !record.began.contains_key(&1),
         "a request that was given up reached the app"
@@ -197,7 +184,7 @@ async fn a_client_that_leaves_while_held_frees_its_place_and_is_never_forwarded(
         .context("the place wasn't freed")
         .unwrap();
     assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
-    let record = gated.journal.read().unwrap();
+    let record = gated.app.record().unwrap();
     let arrived: Vec<_> = record.began.keys().copied().collect();
     assert_eq!(arrived, [3]);
     gated.stillwake.stop().await.unwrap();

@@ -9,8 +9,7 @@ use std::{collections::BTreeSet, time::Duration};
 use anyhow::ensure;
 use rustix::process::Signal;
 use stillwake_e2e::{
-    binaries,
-    journal::Journal,
+    journalled::JournalledApp,
     ledger::{Ledger, Outcome},
     load::{Kind, Load},
     local::{Options, Stillwake, Watch},
@@ -38,20 +37,12 @@ fn steady(load: &Load) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_or_cut_while_replicas_scale_up_and_down_twenty_times() {
-    let folder = tempfile::tempdir().unwrap();
-    let journal = Journal::new(folder.path().join("journal"));
-    let app = binaries::app().unwrap();
-    let command = [
-        app.to_str().unwrap(),
-        "--port={port}",
-        "--journal",
-        journal.path().to_str().unwrap(),
-    ];
+    let app = JournalledApp::new().unwrap();
     let options = Options::quick()
         .with("--target-concurrency", 10)
         .with("--window", "1s")
         .with("--max", 3);
-    let stillwake = Stillwake::run(options, &command).await.unwrap();
+    let stillwake = app.run(options, &[]).await.unwrap();
     let watch = stillwake.watch();
     let ledger = Ledger::default();
     let load = Load::new(stillwake.address, ledger.clone());
@@ -71,7 +62,7 @@ async fn nothing_is_lost_or_cut_while_replicas_scale_up_and_down_twenty_times() 
     eprintln!("{ups} times up, {downs} times down; {verdict}");
     verdict.assert_nothing_lost();
     assert_eq!(verdict.kinds.len(), 5, "a kind of request was never sent");
-    let record = journal.read().unwrap();
+    let record = app.record().unwrap();
     record.assert_none_twice();
     assert_eq!(record.began.len() as u64, verdict.sent());
     stillwake.stop().await.unwrap();
@@ -96,17 +87,9 @@ async fn step(stillwake: &Stillwake, what: &str, reached: impl Fn(usize) -> bool
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_killed_costs_only_what_was_in_flight_on_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let journal = Journal::new(folder.path().join("journal"));
-    let app = binaries::app().unwrap();
-    let command = [
-        app.to_str().unwrap(),
-        "--port={port}",
-        "--journal",
-        journal.path().to_str().unwrap(),
-    ];
+    let app = JournalledApp::new().unwrap();
     let options = Options::quick().with("--min", 2).with("--max", 2);
-    let stillwake = Stillwake::run(options, &command).await.unwrap();
+    let stillwake = app.run(options, &[]).await.unwrap();
     step(&stillwake, "two replicas", |ready| ready == 2).await;
     let ledger = Ledger::default();
     let load = Load::new(stillwake.address, ledger.clone());
@@ -120,7 +103,7 @@ async fn a_replica_killed_costs_only_what_was_in_flight_on_it() {
             .ready()
             .next()
             .map(|replica| replica.pid);
-        let record = journal.read()?;
+        let record = app.record()?;
         let in_flight = record.began.iter().filter(|(id, at)| {
             at.iter().any(|pid| Some(*pid) == victim) && !record.ended.contains(id)
         });
@@ -156,7 +139,7 @@ async fn a_replica_killed_costs_only_what_was_in_flight_on_it() {
     .unwrap();
     load.finish().await;
 
-    let record = journal.read().unwrap();
+    let record = app.record().unwrap();
     record.assert_none_twice();
     let mut lost = BTreeSet::new();
     for (id, entry) in ledger.entries() {

@@ -9,67 +9,31 @@ use anyhow::ensure;
 use http::StatusCode;
 use stillwake_e2e::{
     binaries, client,
-    journal::Journal,
+    journalled::JournalledApp,
     local::{Options, Stillwake},
     processes,
     wait::{self, PATIENCE},
 };
-use tempfile::TempDir;
 
 /// How often the run is killed in the middle of a start.
 const KILLS: u64 = 20;
 
-/// The command, and what it leaves for the suite to see.
-struct App {
-    path: PathBuf,
-    journal: Journal,
-    gate: PathBuf,
-    _folder: TempDir,
+/// Starts a run of an app that never listens, or not before the file that is returned is there.
+async fn run_deaf(app: &JournalledApp, options: Options) -> (Stillwake, PathBuf) {
+    let gate = app.folder().join("gate");
+    let waits = ["--wait-for", gate.to_str().unwrap()];
+    (app.run(options, &waits).await.unwrap(), gate)
 }
 
-impl App {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        Self {
-            path: binaries::app().unwrap(),
-            journal: Journal::new(folder.path().join("journal")),
-            gate: folder.path().join("gate"),
-            _folder: folder,
-        }
-    }
-
-    /// Starts a run of it.
-    async fn run(&self, options: Options) -> Stillwake {
-        Stillwake::run(options, &self.command()).await.unwrap()
-    }
-
-    fn command(&self) -> [&str; 4] {
-        let journal = self.journal.path().to_str().unwrap();
-        [
-            self.path.to_str().unwrap(),
-            "--port={port}",
-            "--journal",
-            journal,
-        ]
-    }
-
-    /// Starts a run of it whose replicas never listen.
-    async fn run_deaf(&self, options: Options) -> Stillwake {
-        let wait_for = ["--wait-for", self.gate.to_str().unwrap()];
-        let command = [&self.command()[..], &wait_for].concat();
-        Stillwake::run(options, &command).await.unwrap()
-    }
-
-    async fn wait_for_starts(&self, count: usize) {
-        let what = format!("{count} starts of the app");
-        wait::until(&what, PATIENCE, || async {
-            let started = self.journal.read()?.started.len();
-            ensure!(started >= count, "{started} so far");
-            anyhow::Ok(())
-        })
-        .await
-        .unwrap();
-    }
+async fn wait_for_starts(app: &JournalledApp, count: usize) {
+    let what = format!("{count} starts of the app");
+    wait::until(&what, PATIENCE, || async {
+        let started = app.record()?.started.len();
+        ensure!(started >= count, "{started} so far");
+        anyhow::Ok(())
+    })
+    .await
+    .unwrap();
 }
 
 async fn wait_for_held(stillwake: &Stillwake, count: u64) {
@@ -86,23 +50,24 @@ async fn wait_for_held(stillwake: &Stillwake, count: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ctrl_c_gives_held_requests_the_grace_and_no_longer_when_no_replica_comes_up() {
-    let app = App::new();
+    let app = JournalledApp::new().unwrap();
     // Both default to much more than what the end may take below.
-    let stillwake = app.run_deaf(Options::quick().with("--grace", "2s")).await;
+    let options = Options::quick().with("--grace", "2s");
+    let (stillwake, _) = run_deaf(&app, options).await;
     let held = tokio::spawn(client::get_as(stillwake.address, "/", 1));
     wait_for_held(&stillwake, 1).await;
-    app.wait_for_starts(1).await;
+    wait_for_starts(&app, 1).await;
     stillwake.stop_within(PATIENCE).await.unwrap();
     // It was held, so it deserves a word and not only a closed connection.
     let answer = held.await.unwrap().unwrap();
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{answer:?}");
-    assert_eq!(app.journal.read().unwrap().began.len(), 0);
+    assert_eq!(app.record().unwrap().began.len(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ctrl_c_while_a_request_waits_for_a_replica_that_does_come_up_lets_it_through() {
-    let app = App::new();
-    let stillwake = app.run_deaf(Options::quick()).await;
+    let app = JournalledApp::new().unwrap();
+    let (stillwake, gate) = run_deaf(&app, Options::quick()).await;
     let held = tokio::spawn(client::get_as(stillwake.address, "/", 1));
     wait_for_held(&stillwake, 1).await;
     let admin = stillwake.admin;
@@ -114,7 +79,7 @@ async fn ctrl_c_while_a_request_waits_for_a_replica_that_does_come_up_lets_it_th
     })
     .await
     .unwrap();
-    std::fs::write(&app.gate, "").unwrap();
+    std::fs::write(&gate, "").unwrap();
     let answer = held.await.unwrap().unwrap();
     assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
     stopping.await.unwrap().unwrap();
@@ -122,9 +87,9 @@ async fn ctrl_c_while_a_request_waits_for_a_replica_that_does_come_up_lets_it_th
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sigkill_of_the_run_takes_ready_replicas_with_it() {
-    let app = App::new();
+    let app = JournalledApp::new().unwrap();
     let options = Options::quick().with("--min", 2);
-    let stillwake = app.run(options).await;
+    let stillwake = app.run(options, &[]).await.unwrap();
     stillwake
         .wait_for("two replicas", PATIENCE, |state| {
             ensure!(state.ready().count() == 2, "not two are ready");
@@ -165,8 +130,8 @@ async fn sigkill_of_the_run_takes_what_an_app_started_with_an_environment_of_its
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sigkill_of_the_run_in_the_middle_of_a_start_takes_what_was_started() {
     for kill in 1..=KILLS {
-        let app = App::new();
-        let stillwake = app.run(Options::quick()).await;
+        let app = JournalledApp::new().unwrap();
+        let stillwake = app.run(Options::quick(), &[]).await.unwrap();
         let waking = tokio::spawn(client::get_as(stillwake.address, "/", kill));
         // The first of them is there, the others are about to be.
         let first = async {

@@ -16,9 +16,8 @@ use std::{
 use anyhow::ensure;
 use http::{Method, StatusCode};
 use stillwake_e2e::{
-    binaries,
     client::{self, Connection},
-    journal::Journal,
+    journalled::JournalledApp,
     local::{Options, Stillwake},
     processes, wait,
 };
@@ -83,25 +82,17 @@ async fn node_sleeps_wakes_scales_and_sleeps() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_check_start_is_a_start_of_the_command_and_no_replica() {
-    let folder = folder();
-    let journal = Journal::new(folder.path().join("journal"));
-    let app = binaries::app().unwrap();
-    let command = [
-        app.to_str().unwrap(),
-        "--port={port}",
-        "--journal",
-        journal.path().to_str().unwrap(),
-    ];
+    let app = JournalledApp::new().unwrap();
     let options = Options::quick().without("--skip-check");
-    let stillwake = Stillwake::run(options, &command).await.unwrap();
-    assert_eq!(journal.read().unwrap().started.len(), 1);
+    let stillwake = app.run(options, &[]).await.unwrap();
+    assert_eq!(app.record().unwrap().started.len(), 1);
     let state = stillwake.state().await.unwrap();
     assert_eq!((state.started(), state.replicas()), (0, &[][..]), "{state}");
     assert_asleep(&stillwake).await;
     let first = client::get_as(stillwake.address, "/", 1).await.unwrap();
     assert_eq!(first.status, StatusCode::OK, "{first:?}");
     assert!(first.cold_start().is_some(), "{first:?}");
-    let record = journal.read().unwrap();
+    let record = app.record().unwrap();
     assert_eq!(record.began[&1], record.started[1..], "one process more");
     assert_eq!(stillwake.state().await.unwrap().started(), 1);
     stillwake.stop().await.unwrap();

@@ -6,7 +6,7 @@ use std::{pin::pin, time::Duration};
 
 use stillwake_e2e::{
     binaries, client,
-    journal::Journal,
+    journalled::JournalledApp,
     ledger::Ledger,
     load::{Client, Kind},
     local::{Options, Stillwake},
@@ -29,20 +29,12 @@ const SLEEP_PATIENCE: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_first_request_of_twenty_wakes_is_answered_exactly_once_by_one_process() {
-    let folder = tempfile::tempdir().unwrap();
-    let journal = Journal::new(folder.path().join("journal"));
-    let app = binaries::app().unwrap();
-    let command = [
-        app.to_str().unwrap(),
-        "--port={port}",
-        "--startup-delay=200ms",
-        "--journal",
-        journal.path().to_str().unwrap(),
-    ];
+    let app = JournalledApp::new().unwrap();
     // More than a round's requests, so that no load asks for a second replica; less than twice as many, so that
     // requests that are counted twice do.
     let options = Options::quick().with("--target-concurrency", REQUESTS * 5 / 4);
-    let stillwake = Stillwake::run(options, &command).await.unwrap();
+    let slow_start = ["--startup-delay=200ms"];
+    let stillwake = app.run(options, &slow_start).await.unwrap();
 
     for round in 0..ROUNDS {
         let ids = round * REQUESTS + 1..=(round + 1) * REQUESTS;
@@ -69,7 +61,7 @@ async fn each_first_request_of_twenty_wakes_is_answered_exactly_once_by_one_proc
         // Requests that came once the replica was ready go to it directly; the first can't have.
         assert!(waited > 0, "round {round}: nobody waited");
 
-        let record = journal.read().unwrap();
+        let record = app.record().unwrap();
         record.assert_none_twice();
         assert!(
             ids.clone().all(|id| record.ended.contains(&id)),
@@ -87,7 +79,7 @@ async fn each_first_request_of_twenty_wakes_is_answered_exactly_once_by_one_proc
             "replicas started by round {round}"
         );
     }
-    let record = journal.read().unwrap();
+    let record = app.record().unwrap();
     assert_eq!(record.began.len() as u64, ROUNDS * REQUESTS);
     eprintln!(
         "{} requests over {ROUNDS} wakes, each answered once",
@@ -102,7 +94,7 @@ async fn requests_that_were_held_are_counted_once_while_the_replica_has_them() {
     let command = [
         app.to_str().unwrap(),
         "--port={port}",
-        // Long enough that the activator reports all that it holds, which it does once a second.
+        // Long enough that all of them are held, and reported, before the replica is ready.
         "--startup-delay=1500ms",
     ];
     let options = Options::quick().with("--max", 1);
