@@ -73,7 +73,7 @@ impl ClientStream {
     /// Makes the connection end in a reset when its last clone drops.
     pub(crate) fn reset_on_close(&self) {
         // Fails only on a socket that is gone already.
-        let _ = SockRef::from(&*self.0).set_linger(Some(Duration::ZERO));
+        let _ = self.0.set_zero_linger();
     }
 }
 

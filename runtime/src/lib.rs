@@ -4,6 +4,7 @@
 
 pub mod accept;
 pub mod admin;
+pub mod limits;
 pub mod logging;
 pub mod metrics;
 pub mod readiness;

@@ -17,6 +17,7 @@ use stillwake_reporting::{Reporter, ReportingConfig, random_epoch};
 use stillwake_runtime::{
     accept::{self, BindError},
     admin::Admin,
+    limits,
     logging::{self, LoggingError},
     metrics::registry,
     readiness::Readiness,
@@ -37,7 +38,6 @@ use crate::{
 };
 
 pub mod env;
-mod limits;
 mod metrics;
 mod readiness;
 mod source;

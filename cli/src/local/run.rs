@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use stillwake_activator as activator;
-use stillwake_runtime::{accept::bind, shutdown::Shutdown};
+use stillwake_runtime::{accept::bind, limits, shutdown::Shutdown};
 use tokio::{
     net::TcpListener,
     sync::{broadcast, mpsc, watch},
@@ -31,7 +31,7 @@ mod state;
 
 use common::Common;
 pub use error::RunError;
-use parts::{WAITING_ENDPOINTS, raise_descriptor_limit, scaler_settings, sidecar};
+use parts::{WAITING_ENDPOINTS, scaler_settings, sidecar};
 
 /// Namespace of what local mode scales.
 const NAMESPACE: &str = "local";
@@ -98,7 +98,7 @@ impl Local {
             });
         }
         let sidecar = sidecar(&options)?;
-        raise_descriptor_limit();
+        limits::raise_open_files();
         let listeners = Listeners::bind(&options)?;
         let guardian = std::env::current_exe()
             .and_then(|program| Guardian::start(&program))

@@ -14,7 +14,6 @@ use std::{
 
 use parking_lot::Mutex;
 use rand::seq::IndexedRandom as _;
-use socket2::SockRef;
 use stillwake_runtime::accept;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -235,7 +234,7 @@ async fn connect(address: SocketAddr) -> Option<TcpStream> {
 /// Makes closing `stream` a reset.
 fn reset(stream: &TcpStream) {
     // Fails only if the connection is gone already.
-    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+    let _ = stream.set_zero_linger();
 }
 
 #[cfg(test)]

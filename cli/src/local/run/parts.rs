@@ -69,18 +69,3 @@ pub(super) fn sidecar(options: &Options) -> Result<PathBuf, RunError> {
         Err(reason) => Err(RunError::Sidecar { path, reason }),
     }
 }
-
-/// Each connection takes four descriptors here, and the usual soft limit is 1,024.
-pub(super) fn raise_descriptor_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if current != maximum {
-        let raised = Rlimit {
-            current: maximum,
-            maximum,
-        };
-        if let Err(error) = setrlimit(Resource::Nofile, raised) {
-            tracing::warn!(%error, ?current, "Cannot raise the limit of open files");
-        }
-    }
-}
