@@ -5,7 +5,6 @@
 #![expect(clippy::unwrap_used, reason = "helpers of a suite are tests as well")]
 
 use std::{
-    path::Path,
     process::Stdio,
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
@@ -115,9 +114,7 @@ impl Stream {
 }
 
 fn interop(file: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("interop")
-        .join(file);
+    let path = std::env::current_dir().unwrap().join("interop").join(file);
     path.to_str().unwrap().to_owned()
 }
 

@@ -8,7 +8,6 @@
 use std::{
     io::{self, Write as _},
     net::SocketAddr,
-    path::Path,
     process::{Command, Stdio},
     time::Duration,
 };
@@ -59,7 +58,9 @@ async fn python_sleeps_wakes_scales_and_sleeps() {
 async fn nginx_sleeps_wakes_scales_and_sleeps() {
     let folder = folder();
     let path = folder.path().to_str().unwrap();
-    let template = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers/nginx.conf");
+    let template = std::env::current_dir()
+        .unwrap()
+        .join("tests/servers/nginx.conf");
     let script = format!(
         "sed -e s,PORT,{{port}},g -e s,ROOT,{path},g {template} > {path}/{{port}}.conf && \
          exec nginx -e stderr -p {path} -c {path}/{{port}}.conf -g 'daemon off;'",
@@ -74,7 +75,9 @@ async fn nginx_sleeps_wakes_scales_and_sleeps() {
 async fn node_sleeps_wakes_scales_and_sleeps() {
     let folder = folder();
     let page = folder.path().join("page.html");
-    let server = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers/server.js");
+    let server = std::env::current_dir()
+        .unwrap()
+        .join("tests/servers/server.js");
     if is_installed("node", &["--version"]) {
         live_a_day(&["node", server.to_str().unwrap(), page.to_str().unwrap()]).await;
     }

@@ -1,6 +1,6 @@
 //! Keeps docs/reference/sidecar-environment.md equal to the list of variables.
 
-use std::{fmt::Write as _, fs, path::Path};
+use std::{fmt::Write as _, fs};
 
 use super::{Config, VARIABLES};
 
@@ -27,8 +27,9 @@ fn page() -> String {
 
 #[test]
 fn the_reference_page_lists_every_variable_as_it_is() {
-    let path =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference/sidecar-environment.md");
+    let path = std::env::current_dir()
+        .unwrap()
+        .join("../docs/reference/sidecar-environment.md");
     if std::env::var_os(UPDATE).is_some() {
         fs::write(&path, page()).unwrap();
     }
