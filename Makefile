@@ -7,10 +7,11 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := $(CACHE)/tools/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 FUZZ_TIME ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs deny advisories unit local servers sidecar footprint fuzz rust
+.PHONY: help demo test lint docs deny advisories unit local servers sidecar images footprint fuzz rust
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -57,6 +58,12 @@ local: rust servers ## The suites that drive `stillwake run` end to end
 sidecar: rust ## The static sidecar binary, as it ships
 	RUSTFLAGS="-C target-feature=+crt-static" cargo build --profile dist --locked -p stillwake-sidecar --target $(HOST)
 	@ls -l $(CARGO_TARGET_DIR)/$(HOST)/dist/stillwake-sidecar
+
+images: sidecar ## OCI archives of the release images, in the target folder
+	mkdir -p $(CARGO_TARGET_DIR)/images
+	cargo run --locked -p stillwake-images -- --containerfile images/sidecar/Containerfile \
+		--context $(CARGO_TARGET_DIR)/$(HOST)/dist --name docker.io/stillwake/stillwake-sidecar:$(VERSION) \
+		--output $(CARGO_TARGET_DIR)/images/stillwake-sidecar.tar
 
 footprint: sidecar ## Size and memory of the sidecar, idle and after a minute of load
 	tests/footprint.sh

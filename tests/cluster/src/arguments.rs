@@ -1,0 +1,79 @@
+//! The command line of the tool. What the commands do is in modules of their names.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::versions::Versions;
+
+/// Starts and stops a real Kubernetes with KEDA, in namespaces of its own, from source.
+///
+/// Its files lie in the folder `cluster` of `$STILLWAKE_CACHE`, by default ~/.cache/stillwake.
+#[derive(Debug, Parser)]
+#[command(name = "stillwake-test-cluster")]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Build what a cluster is made of, without starting one
+    Build(VersionArguments),
+    /// Build what is missing, start a cluster and wait until KEDA serves
+    Up {
+        #[command(flatten)]
+        versions: VersionArguments,
+        /// How many nodes: the first carries the control plane, and pods like the others
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=4))]
+        nodes: u8,
+    },
+    /// End the cluster, whatever state it is in, and remove all it made
+    Down,
+    /// Say which cluster runs; fails when none does
+    Status,
+    /// Bring OCI archives to every node
+    Load {
+        /// Files, as `stillwake-images` writes them
+        #[arg(required = true)]
+        archives: Vec<PathBuf>,
+    },
+    /// Run the cluster's own kubectl against it
+    Kubectl {
+        /// Given to kubectl as they are
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Run helm against the cluster
+    Helm {
+        /// Given to helm as they are
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// The first process of a node, inside the node's namespaces
+    #[command(hide = true)]
+    Node {
+        /// The node's folder
+        #[arg(long)]
+        folder: PathBuf,
+    },
+}
+
+/// Which versions to run.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct VersionArguments {
+    /// Kubernetes, as in the name of a folder `modules/kubernetes-…`
+    #[arg(long, default_value = "1.37")]
+    kubernetes: String,
+    /// KEDA, as in the name of a folder `modules/keda-…`
+    #[arg(long, default_value = "2.21")]
+    keda: String,
+}
+
+impl VersionArguments {
+    /// The modules that these versions are built from.
+    pub(crate) fn resolve(&self) -> anyhow::Result<Versions> {
+        Versions::find(&self.kubernetes, &self.keda)
+    }
+}

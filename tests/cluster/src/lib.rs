@@ -1,0 +1,63 @@
+//! A real Kubernetes with KEDA for the tests: built from Go modules, started in namespaces of its own, ended without a
+//! trace.
+//!
+//! Knows nothing of Stillwake: what is installed into the cluster, and what is asked of it, is the suites' affair.
+
+mod addons;
+mod arguments;
+mod cgroups;
+mod components;
+mod configuration;
+mod files;
+mod isolation;
+mod kubectl;
+mod layout;
+mod leftovers;
+mod modules;
+mod network;
+mod node;
+mod parts;
+mod pki;
+mod prerequisites;
+mod running;
+mod start;
+mod versions;
+mod waiting;
+
+pub use arguments::Arguments;
+pub use running::{NodeState, Running, Tool};
+
+use crate::{arguments::Command, layout::Layout};
+
+/// Does what the command line says.
+///
+/// # Errors
+///
+/// Whatever stops it, with what was wrong, where, and what would be right.
+pub fn run(arguments: Arguments) -> anyhow::Result<()> {
+    match arguments.command {
+        Command::Build(versions) => {
+            let layout = Layout::of_environment()?;
+            prerequisites::check_build()?;
+            parts::build(&layout, &versions.resolve()?)?;
+            Ok(())
+        }
+        Command::Up { versions, nodes } => start::up(&Layout::of_environment()?, &versions, nodes),
+        Command::Down => {
+            let layout = Layout::of_environment()?;
+            prerequisites::check_root("make cluster-down")?;
+            let _lock = layout.lock()?;
+            leftovers::remove(&layout)
+        }
+        Command::Status => running::print_status(),
+        Command::Load { archives } => {
+            let running = Running::expect()?;
+            archives
+                .iter()
+                .try_for_each(|archive| running.load_image(archive))
+        }
+        Command::Kubectl { arguments } => running::pass_to(Tool::Kubectl, &arguments),
+        Command::Helm { arguments } => running::pass_to(Tool::Helm, &arguments),
+        Command::Node { folder } => node::be(&folder),
+    }
+}

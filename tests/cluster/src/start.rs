@@ -1,0 +1,265 @@
+//! The start of a cluster: what is missing is built, then nodes, images and add-ons, each waited for.
+
+use std::{
+    fs::{self, File},
+    io::{BufRead, BufReader, Write},
+    path::Path,
+    process::{ChildStdin, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, bail, ensure};
+
+use crate::{
+    addons,
+    arguments::VersionArguments,
+    cgroups,
+    components::{self, NodePlan},
+    configuration::Files,
+    files, isolation,
+    kubectl::Kubectl,
+    layout::Layout,
+    leftovers,
+    network::{self, NodeNetwork},
+    node,
+    parts::{self, Built},
+    pki::Pki,
+    prerequisites,
+    running::{self, NodeState, Running, State},
+    waiting::{self, Clock},
+};
+
+/// For the control plane of an idle machine it takes seconds.
+const PATIENCE: Duration = Duration::from_mins(3);
+
+/// How often what is waited for is looked at.
+const INTERVAL: Duration = Duration::from_millis(200);
+
+/// Starts a cluster and prints how to use it; one that runs already with the same versions and nodes is left as it is.
+#[expect(
+    clippy::print_stdout,
+    reason = "how to use the cluster is this command's result"
+)]
+pub(crate) fn up(layout: &Layout, versions: &VersionArguments, count: u8) -> anyhow::Result<()> {
+    prerequisites::check_build()?;
+    prerequisites::check_root("make cluster")?;
+    isolation::check_folder(&layout.run())?;
+    let _lock = layout.lock()?;
+    let versions = versions.resolve()?;
+    let start = Clock::now();
+    let built = parts::build(layout, &versions)?;
+    if let Some(running) = Running::find_in(layout)?.filter(|running| running.state().complete) {
+        check_same(&running, &built, count)?;
+        println!("{}", running::usage(&running));
+        return Ok(());
+    }
+    prerequisites::install_missing()?;
+    if !leftovers::Leftovers::find(layout)?.is_nothing() {
+        eprintln!("Removing what an earlier cluster left");
+        leftovers::remove(layout)?;
+    }
+    eprintln!(
+        "Starting Kubernetes {} on {count} node(s)",
+        built.kubernetes.version
+    );
+    let running = start_nodes(layout, &built, count)?;
+    let kubectl = running.kubectl();
+    watched(layout, &running, || {
+        // While the control plane starts; containerd is there first.
+        waiting::until("containerd to serve", PATIENCE, INTERVAL, || {
+            running.load_image(&built.images[0])
+        })?;
+        for image in &built.images[1..] {
+            running.load_image(image)?;
+        }
+        wait_for_nodes(&kubectl, usize::from(count))?;
+        eprintln!("Installing CoreDNS and KEDA {}", built.keda.version);
+        addons::install(&kubectl, &versions, &built.keda_manifests)?;
+        addons::wait(&kubectl)
+    })?;
+    let mut state = running.state().clone();
+    state.complete = true;
+    write_state(layout, &state)?;
+    eprintln!("Ready after {} s", start.elapsed().as_secs());
+    println!("{}", running::usage(&running));
+    Ok(())
+}
+
+fn check_same(running: &Running, built: &Built, count: u8) -> anyhow::Result<()> {
+    let (kubernetes, keda) = (&built.kubernetes.version, &built.keda.version);
+    let nodes = running.nodes().len();
+    if running.kubernetes() != kubernetes || running.keda() != keda || nodes != usize::from(count) {
+        bail!(
+            "another cluster runs: Kubernetes {} with KEDA {} on {nodes} node(s), not Kubernetes {kubernetes} with KEDA \
+             {keda} on {count}; end it with `make cluster-down` first",
+            running.kubernetes(),
+            running.keda(),
+        );
+    }
+    Ok(())
+}
+
+fn start_nodes(layout: &Layout, built: &Built, count: u8) -> anyhow::Result<Running> {
+    let networks = NodeNetwork::plan(count);
+    let pki = Pki::at(&layout.pki());
+    pki.make(&networks)?;
+    let mut nodes = Vec::new();
+    for (index, network) in networks.into_iter().enumerate() {
+        let plan = plan_node(layout, built, &pki, &network, index == 0)?;
+        cgroups::make(&network.name)?;
+        let (process, go) = spawn(layout, &plan)?;
+        nodes.push((network, process, go, plan.logs));
+    }
+    let processes = nodes
+        .iter()
+        .map(|(network, process, ..)| (network.clone(), *process))
+        .collect::<Vec<_>>();
+    network::connect(&processes)?;
+    let state = State {
+        kubernetes: built.kubernetes.version.clone(),
+        keda: built.keda.version.clone(),
+        kubeconfig: layout.kubeconfig(),
+        kubectl: built.kubernetes.program("kubectl"),
+        helm: built.helm.program("helm"),
+        ctr: built.containerd.program("ctr"),
+        nodes: nodes
+            .iter()
+            .map(|(network, process, _, logs)| NodeState {
+                name: network.name.clone(),
+                address: network.address,
+                process: *process,
+                logs: logs.clone(),
+            })
+            .collect(),
+        complete: false,
+    };
+    write_state(layout, &state)?;
+    for (network, _, go, _) in &mut nodes {
+        writeln!(go, "the network is there")
+            .with_context(|| format!("{} has ended at its start", network.name))?;
+    }
+    Running::find_in(layout)?.context("a node has ended at its start; see its node.log")
+}
+
+fn plan_node(
+    layout: &Layout,
+    built: &Built,
+    pki: &Pki,
+    network: &NodeNetwork,
+    is_first: bool,
+) -> anyhow::Result<NodePlan> {
+    let folder = layout.node(&network.name);
+    let files = Files::new(folder.clone(), layout.kubeconfig());
+    let api_server = format!("https://{}:6443", NodeNetwork::plan(1)[0].address);
+    let runc = prerequisites::find("runc").context("runc is missing")?;
+    files.write_worker(pki, network, &api_server, built.network.folder(), &runc)?;
+    let mut components = components::worker(built, &files, network);
+    if is_first {
+        files.write_control_plane(pki, &api_server)?;
+        // containerd first: images come in while the control plane starts.
+        let rest = components.split_off(1);
+        components.extend(components::control_plane(built, pki, &files, network));
+        components.extend(rest);
+    }
+    let logs = folder.join("logs");
+    files::make_folder(&logs)?;
+    let plan = NodePlan {
+        name: network.name.clone(),
+        logs,
+        programs: vec![
+            built.containerd.folder().to_owned(),
+            built.network.folder().to_owned(),
+        ],
+        components,
+    };
+    let text = serde_json::to_string_pretty(&plan).context("writing the plan of a node")?;
+    files::write(&folder.join(node::PLAN), text)?;
+    Ok(plan)
+}
+
+/// Starts the first process of a node in namespaces of its own. Returns its id and what lets it go on.
+fn spawn(layout: &Layout, plan: &NodePlan) -> anyhow::Result<(u32, ChildStdin)> {
+    let log = File::create(plan.logs.join("node.log")).context("making the node's log")?;
+    // A session of its own: the node goes on when the terminal that started it is gone.
+    let mut unshare = Command::new("setsid")
+        .arg("unshare")
+        .args([
+            "--mount",
+            "--propagation=private",
+            "--net",
+            "--pid",
+            "--ipc",
+            "--uts",
+        ])
+        .args(["--fork", "--kill-child=SIGKILL", "--"])
+        .arg(std::env::current_exe().context("where this program is")?)
+        .args(["node", "--folder"])
+        .arg(layout.node(&plan.name))
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .spawn()
+        .context("running unshare")?;
+    let mut line = String::new();
+    BufReader::new(unshare.stdout.take().context("no output of unshare")?).read_line(&mut line)?;
+    let process = line.trim().parse().with_context(|| {
+        let log = fs::read_to_string(plan.logs.join("node.log")).unwrap_or_default();
+        format!("{} did not start: {}", plan.name, log.trim())
+    })?;
+    let go = unshare.stdin.take().context("no input of unshare")?;
+    Ok((process, go))
+}
+
+fn write_state(layout: &Layout, state: &State) -> anyhow::Result<()> {
+    let text = serde_json::to_string_pretty(state).context("writing the cluster's state")?;
+    files::write(&layout.state(), text)
+}
+
+/// Waits until every node has registered, then until all are Ready.
+fn wait_for_nodes(kubectl: &Kubectl, count: usize) -> anyhow::Result<()> {
+    waiting::until("the nodes to register", PATIENCE, INTERVAL, || {
+        let names = kubectl.run(&["get", "nodes", "--output=name"])?;
+        let seen = names.lines().count();
+        ensure!(seen == count, "{seen} of {count} are there");
+        Ok(())
+    })?;
+    kubectl.wait(&["--for=condition=Ready", "node", "--all"], PATIENCE)
+}
+
+/// Does `work`; when it fails, adds which component has ended and where its log is.
+fn watched(
+    layout: &Layout,
+    running: &Running,
+    work: impl FnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let Err(error) = work() else {
+        return Ok(());
+    };
+    let ended = running
+        .nodes()
+        .iter()
+        .filter_map(|node| {
+            let ended = fs::read_to_string(layout.node(&node.name).join(node::ENDED)).ok()?;
+            Some(format!(
+                "on {}: {}",
+                node.name,
+                ended.trim().replace('\n', ", ")
+            ))
+        })
+        .collect::<Vec<_>>()
+        .join("; ");
+    let logs = logs_of(running.nodes());
+    if ended.is_empty() {
+        Err(error.context(format!("the cluster did not start; logs are in {logs}")))
+    } else {
+        Err(error.context(format!("ended {ended}; logs are in {logs}")))
+    }
+}
+
+fn logs_of(nodes: &[NodeState]) -> String {
+    let folders = nodes
+        .iter()
+        .map(|node| Path::display(&node.logs).to_string());
+    folders.collect::<Vec<_>>().join(" and ")
+}

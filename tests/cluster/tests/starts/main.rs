@@ -1,0 +1,151 @@
+//! Starts clusters, ends their parts by SIGKILL, stops them, and compares the machine before and after.
+//!
+//! Needs root and no cluster on the machine. `STILLWAKE_STARTS` says how many starts in a row, 1 if it isn't set: in
+//! the first round every component is killed, in each further one another.
+
+mod machine;
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, ensure};
+use machine::Machine;
+use rustix::process::{Pid, Signal, kill_process};
+use stillwake_test_cluster::{NodeState, Running, Tool};
+
+/// A component of a node, and the node's own processes.
+const VICTIMS: [&str; 10] = [
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kubelet",
+    "kube-proxy",
+    "containerd",
+    "containerd-shim",
+    FIRST_PROCESS,
+    HOLDER,
+];
+
+const FIRST_PROCESS: &str = "the node's first process";
+const HOLDER: &str = "the process that holds the node's namespaces";
+
+#[test]
+fn a_cluster_starts_again_and_again_and_leaves_nothing_whatever_was_killed() -> anyhow::Result<()> {
+    assert!(
+        Running::find()?.is_none(),
+        "a cluster runs on this machine, and this suite starts its own: make cluster-down first"
+    );
+    // What is built or installed once is no leftover.
+    tool("build")?;
+    tool("down")?;
+    for round in 0..rounds()? {
+        let before = Machine::look()?;
+        tool("up")?;
+        let running = Running::expect()?;
+        let serves = kubectl(
+            &running,
+            &[
+                "get",
+                "apiservice/v1beta1.external.metrics.k8s.io",
+                "--output=jsonpath={.status.conditions[?(@.type==\"Available\")].status}",
+            ],
+        )?;
+        assert_eq!(
+            serves, "True",
+            "round {round}: KEDA's API is not there after `up`"
+        );
+        let during = Machine::look()?;
+        assert!(
+            !during.added_since(&before).is_empty(),
+            "the look at the machine does not see a cluster, so that it would see no leftover"
+        );
+        let victims = match round {
+            0 => &VICTIMS[..],
+            _ => std::slice::from_ref(&VICTIMS[(round - 1) % VICTIMS.len()]),
+        };
+        for victim in victims {
+            kill(&running.nodes()[0], victim)?;
+        }
+        tool("down")?;
+        let added = Machine::look()?.added_since(&before);
+        assert!(
+            added.is_empty(),
+            "round {round}, after SIGKILL of {}: left behind:\n{}",
+            victims.join(", "),
+            added.join("\n")
+        );
+        eprintln!(
+            "round {round}: started, lost {}, ended without a trace",
+            victims.join(", ")
+        );
+    }
+    Ok(())
+}
+
+fn rounds() -> anyhow::Result<usize> {
+    match env::var_os("STILLWAKE_STARTS") {
+        None => Ok(1),
+        Some(rounds) => rounds
+            .to_str()
+            .and_then(|rounds| rounds.parse().ok())
+            .context("STILLWAKE_STARTS is not a number"),
+    }
+}
+
+fn kubectl(running: &Running, arguments: &[&str]) -> anyhow::Result<String> {
+    let done = running.command(Tool::Kubectl).args(arguments).output()?;
+    ensure!(
+        done.status.success(),
+        "{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+    Ok(String::from_utf8(done.stdout)?)
+}
+
+fn tool(command: &str) -> anyhow::Result<()> {
+    let status = Command::new(env!("CARGO_BIN_EXE_stillwake-test-cluster"))
+        .arg(command)
+        .current_dir(checkout()?)
+        .status()?;
+    ensure!(status.success(), "`{command}` failed: {status}");
+    Ok(())
+}
+
+/// Two folders above this package, wherever the checkout is now.
+fn checkout() -> anyhow::Result<PathBuf> {
+    let package = env::current_dir()?;
+    let checkout = package.ancestors().nth(2);
+    checkout.map(Path::to_owned).context("no checkout above")
+}
+
+/// Kills a part of the node by SIGKILL, unless an earlier kill took it along.
+fn kill(node: &NodeState, victim: &str) -> anyhow::Result<()> {
+    let processes = machine::processes()?;
+    let first = i32::try_from(node.process)?;
+    let holder = processes
+        .iter()
+        .find(|process| process.id == first)
+        .map(|process| process.parent);
+    let id = match victim {
+        FIRST_PROCESS => holder.map(|_| first),
+        HOLDER => holder,
+        component => processes
+            .iter()
+            .find(|process| process.parent == first && process.is(component))
+            .map(|process| process.id),
+    };
+    let taken_along = victim == HOLDER && holder.is_none();
+    ensure!(
+        id.is_some() || taken_along,
+        "no {victim} runs on {}",
+        node.name
+    );
+    if let Some(id) = id.and_then(Pid::from_raw) {
+        kill_process(id, Signal::KILL)?;
+    }
+    Ok(())
+}
