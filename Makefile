@@ -10,11 +10,20 @@ HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 FUZZ_TIME ?= 600
 
+# What the test cluster is made of: names of folders in tests/cluster/modules.
+KUBERNETES ?= 1.37
+KEDA ?= 2.21
+NODES ?= 1
+export STILLWAKE_TEST_KUBERNETES := $(KUBERNETES)
+export STILLWAKE_TEST_KEDA := $(KEDA)
+TEST_CLUSTER := cargo run --quiet --locked -p stillwake-test-cluster --
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs deny advisories unit local servers sidecar images footprint fuzz rust
+.PHONY: help demo test lint docs deny advisories unit local servers cluster cluster-down cluster-status cluster-images cluster-tests \
+	nightly kubectl sidecar images footprint fuzz rust
 
 help: ## List the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 rust:
 	@command -v cargo >/dev/null || { echo "cargo is missing: install Rust 1.95 or newer with rustup, then run make again" >&2; exit 1; }
@@ -25,8 +34,8 @@ demo: rust ## Build Stillwake and watch an app go 0 -> many -> 0 under load (abo
 	cargo build --release --locked -p stillwake -p stillwake-sidecar
 	$(CARGO_TARGET_DIR)/release/stillwake demo
 
-test: lint docs deny unit local ## Everything that CI runs
-	@echo "All parts passed: lint, docs, deny, unit, local"
+test: lint docs deny unit local cluster-tests ## Everything that CI runs
+	@echo "Passed: lint, docs, deny, unit, local, and what of cluster-tests is not named LEFT OUT above"
 
 lint: rust ## Format and clippy, warnings denied
 	cargo fmt --all --check
@@ -46,7 +55,8 @@ $(CARGO_DENY):
 	cargo install cargo-deny --version $(CARGO_DENY_VERSION) --locked --root $(CACHE)/tools/cargo-deny-$(CARGO_DENY_VERSION)
 
 unit: rust ## Unit, property and single-binary tests
-	cargo test --workspace --exclude stillwake-e2e --all-features --locked
+	cargo test --workspace --exclude stillwake-e2e --exclude stillwake-test-cluster --all-features --locked
+	cargo test -p stillwake-test-cluster --locked
 
 servers: ## Install the servers and clients that the local suites run against
 	tests/setup.sh
@@ -54,6 +64,34 @@ servers: ## Install the servers and clients that the local suites run against
 local: rust servers ## The suites that drive `stillwake run` end to end
 	cargo build --workspace --bins --locked
 	cargo test -p stillwake-e2e --locked
+
+cluster: rust ## Start a real Kubernetes with KEDA, from source (root; KUBERNETES=1.37 KEDA=2.21 NODES=1)
+	$(TEST_CLUSTER) up --nodes $(NODES)
+
+cluster-down: rust ## End it and remove all it made
+	$(TEST_CLUSTER) down
+
+cluster-status: rust ## Say which cluster runs and how to use it
+	@$(TEST_CLUSTER) status
+
+kubectl: rust ## Ask the cluster: make kubectl ARGS="get pods -A"
+	@$(TEST_CLUSTER) kubectl $(ARGS)
+
+cluster-images: rust ## Build the suites' image and bring it to the cluster's nodes
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked -p stillwake-e2e --bins --target $(HOST)
+	mkdir -p $(CARGO_TARGET_DIR)/images
+	cargo run --quiet --locked -p stillwake-images -- --containerfile tests/images/e2e/Containerfile \
+		--context $(CARGO_TARGET_DIR)/$(HOST)/release --name docker.io/stillwake/stillwake-e2e:test \
+		--output $(CARGO_TARGET_DIR)/images/stillwake-e2e.tar
+	$(TEST_CLUSTER) load $(CARGO_TARGET_DIR)/images/stillwake-e2e.tar
+
+cluster-tests: rust ## The suites on a real Kubernetes with KEDA: on the one that runs, or on one of their own
+	NODES=$(NODES) TEST_CLUSTER="$(TEST_CLUSTER)" tests/cluster-suites.sh
+
+nightly: rust ## What takes longer: the oldest versions that are supported, and twenty starts in a row
+	STILLWAKE_STARTS=20 cargo test --locked -p stillwake-test-cluster --features cluster --test starts -- --nocapture
+	$(MAKE) cluster-tests KEDA=2.18
+	$(MAKE) cluster-tests KUBERNETES=1.29 KEDA=2.18
 
 sidecar: rust ## The static sidecar binary, as it ships
 	RUSTFLAGS="-C target-feature=+crt-static" cargo build --profile dist --locked -p stillwake-sidecar --target $(HOST)

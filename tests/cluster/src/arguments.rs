@@ -64,10 +64,10 @@ pub(crate) enum Command {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct VersionArguments {
     /// Kubernetes, as in the name of a folder `modules/kubernetes-…`
-    #[arg(long, default_value = "1.37")]
+    #[arg(long, env = "STILLWAKE_TEST_KUBERNETES", default_value = "1.37")]
     kubernetes: String,
     /// KEDA, as in the name of a folder `modules/keda-…`
-    #[arg(long, default_value = "2.21")]
+    #[arg(long, env = "STILLWAKE_TEST_KEDA", default_value = "2.21")]
     keda: String,
 }
 

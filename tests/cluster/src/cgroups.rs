@@ -11,32 +11,29 @@ use procfs::process::Process;
 
 use crate::waiting;
 
-/// The one group of all nodes, in every hierarchy.
-const ROOT: &str = "stillwake-test-cluster";
-
 /// A group whose processes have just been killed stays busy for a moment.
 const PATIENCE: Duration = Duration::from_secs(20);
 const INTERVAL: Duration = Duration::from_millis(20);
 
 /// The group of a node as kubelet's `cgroupRoot` names it.
-pub(crate) fn of_node(name: &str) -> String {
-    format!("/{ROOT}/{name}")
+pub(crate) fn of_node(group: &str, node: &str) -> String {
+    format!("/{group}/{node}")
 }
 
-/// Makes the group of a node in every hierarchy: kubelet wants to find it.
-pub(crate) fn make(name: &str) -> anyhow::Result<()> {
+/// Makes the group of a node below `group` in every hierarchy: kubelet wants to find it.
+pub(crate) fn make(group: &str, node: &str) -> anyhow::Result<()> {
     for hierarchy in hierarchies()? {
         let controllers =
             fs::read_to_string(hierarchy.join("cgroup.controllers")).unwrap_or_default();
-        let mut group = hierarchy.clone();
-        hand_down(&group, &controllers)?;
-        for part in [ROOT, name] {
-            group.push(part);
-            match fs::create_dir(&group) {
+        let mut path = hierarchy.clone();
+        hand_down(&path, &controllers)?;
+        for part in [group, node] {
+            path.push(part);
+            match fs::create_dir(&path) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(error).with_context(|| format!("making {}", group.display()));
+                    return Err(error).with_context(|| format!("making {}", path.display()));
                 }
-                _ => hand_down(&group, &controllers)?,
+                _ => hand_down(&path, &controllers)?,
             }
         }
     }
@@ -57,9 +54,9 @@ fn hand_down(group: &Path, controllers: &str) -> anyhow::Result<()> {
     fs::write(&path, wanted).with_context(|| format!("writing {}", path.display()))
 }
 
-/// Removes all groups of all nodes. Their processes must have ended.
-pub(crate) fn remove() -> anyhow::Result<()> {
-    for group in existing()? {
+/// Removes `group` and all below it. The processes in there must have ended.
+pub(crate) fn remove(group: &str) -> anyhow::Result<()> {
+    for group in existing(group)? {
         waiting::until("the control groups to be empty", PATIENCE, INTERVAL, || {
             remove_below(&group).with_context(|| format!("removing {}", group.display()))
         })?;
@@ -77,11 +74,11 @@ fn remove_below(group: &Path) -> io::Result<()> {
     fs::remove_dir(group)
 }
 
-/// Groups of ours that exist now.
-pub(crate) fn existing() -> anyhow::Result<Vec<PathBuf>> {
+/// Where `group` exists now.
+pub(crate) fn existing(group: &str) -> anyhow::Result<Vec<PathBuf>> {
     Ok(hierarchies()?
         .into_iter()
-        .map(|hierarchy| hierarchy.join(ROOT))
+        .map(|hierarchy| hierarchy.join(group))
         .filter(|group| group.exists())
         .collect())
 }

@@ -19,14 +19,16 @@ use crate::{
 pub(crate) struct Files {
     node: PathBuf,
     administrator: PathBuf,
+    group: String,
 }
 
 impl Files {
-    /// Below the node's folder; the administrator's kubeconfig is the whole cluster's.
-    pub(crate) fn new(node: PathBuf, administrator: PathBuf) -> Self {
+    /// Below the node's folder; the administrator's kubeconfig and the control group are the whole cluster's.
+    pub(crate) fn new(node: PathBuf, administrator: PathBuf, group: String) -> Self {
         Self {
             node,
             administrator,
+            group,
         }
     }
 
@@ -65,6 +67,7 @@ impl Files {
         &self,
         pki: &Pki,
         node: &NodeNetwork,
+        kubernetes: &str,
         api_server: &str,
         plugins: &Path,
         runc: &Path,
@@ -72,7 +75,7 @@ impl Files {
         files::write(&self.containerd(), self.containerd_toml(plugins, runc))?;
         write_json(&self.network(), &pod_network(node))?;
         write_json(&self.kubelet(), &self.kubelet_configuration(pki, node))?;
-        write_json(&self.proxy(), &self.proxy_configuration(node))?;
+        write_json(&self.proxy(), &self.proxy_configuration(node, kubernetes))?;
         write_kubeconfig(
             &self.kubeconfig("kubelet"),
             pki,
@@ -150,7 +153,7 @@ state = "/run/containerd"
             "kind": "KubeletConfiguration",
             "failCgroupV1": false,
             "cgroupDriver": "cgroupfs",
-            "cgroupRoot": cgroups::of_node(&node.name),
+            "cgroupRoot": cgroups::of_node(&self.group, &node.name),
             "enforceNodeAllocatable": [],
             "oomScoreAdj": 0,
             "containerRuntimeEndpoint": format!("unix://{}", components::CONTAINERD),
@@ -179,8 +182,14 @@ state = "/run/containerd"
         })
     }
 
-    fn proxy_configuration(&self, node: &NodeNetwork) -> Value {
+    fn proxy_configuration(&self, node: &NodeNetwork, kubernetes: &str) -> Value {
+        // Before 1.31 the mode has to be asked for; later versions don't know the gate any more.
+        let feature_gates = match minor(kubernetes) {
+            ..31 => json!({"NFTablesProxyMode": true}),
+            _ => json!({}),
+        };
         json!({
+            "featureGates": feature_gates,
             "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
             "kind": "KubeProxyConfiguration",
             "mode": "nftables",
@@ -192,6 +201,15 @@ state = "/run/containerd"
             "conntrack": {"maxPerCore": 0, "min": 0},
         })
     }
+}
+
+/// The second number of a version.
+fn minor(version: &str) -> u32 {
+    version
+        .split('.')
+        .nth(1)
+        .and_then(|minor| minor.parse().ok())
+        .unwrap_or(u32::MAX)
 }
 
 /// Pods are routed, not bridged: what goes to a Service and back then passes the node's rules on both ways, without

@@ -9,15 +9,20 @@ use std::{
 
 use anyhow::{Context, ensure};
 
-use crate::network;
+use crate::{network, running::NodeState, waiting};
+
+/// How often what is waited for is looked at.
+const INTERVAL: Duration = Duration::from_millis(200);
+/// How long `kubectl wait` waits at a time: between two, the nodes' components are looked at.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Where and as whom to run it.
 #[derive(Clone, Debug)]
 pub(crate) struct Kubectl {
     pub(crate) program: PathBuf,
     pub(crate) kubeconfig: PathBuf,
-    /// A process in the first node's network.
-    pub(crate) process: u32,
+    /// The cluster's; it runs in the network of the first.
+    pub(crate) nodes: Vec<NodeState>,
 }
 
 impl Kubectl {
@@ -42,10 +47,25 @@ impl Kubectl {
 
     /// Waits for a condition by `kubectl wait`.
     pub(crate) fn wait(&self, arguments: &[&str], patience: Duration) -> anyhow::Result<()> {
-        let timeout = format!("--timeout={}s", patience.as_secs());
+        let timeout = format!("--timeout={}s", LOOK.as_secs());
         let mut all = vec!["wait", &timeout];
         all.extend(arguments);
-        self.run(&all).map(drop)
+        self.until(&arguments.join(" "), patience, || self.run(&all).map(drop))
+    }
+
+    /// Tries until it succeeds, but not longer than all components live.
+    pub(crate) fn until(
+        &self,
+        what: &str,
+        patience: Duration,
+        mut attempt: impl FnMut() -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        waiting::until(what, patience, INTERVAL, || {
+            match self.nodes.iter().try_for_each(NodeState::check) {
+                Ok(()) => attempt().map(Ok),
+                ended => Ok(ended),
+            }
+        })?
     }
 
     fn run_with_input(&self, arguments: &[&str], input: &str) -> anyhow::Result<String> {
@@ -73,7 +93,7 @@ impl Kubectl {
 
     /// It, ready to get arguments.
     pub(crate) fn command(&self) -> Command {
-        let mut command = network::in_network(self.process, &self.program);
+        let mut command = network::in_network(self.nodes[0].process, &self.program);
         command.env("KUBECONFIG", &self.kubeconfig);
         command
     }

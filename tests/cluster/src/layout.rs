@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use rustix::fs::{FlockOperation, flock};
+use sha2::{Digest, Sha256};
 
 /// The folder of everything, outside any checkout.
 #[derive(Clone, Debug)]
@@ -71,6 +72,15 @@ impl Layout {
         self.run().join(name)
     }
 
+    /// The control group of all nodes: another cache's cluster has another.
+    pub(crate) fn group(&self) -> String {
+        let hash = format!(
+            "{:x}",
+            Sha256::digest(self.run().as_os_str().as_encoded_bytes())
+        );
+        format!("stillwake-test-cluster-{}", &hash[..8])
+    }
+
     /// Keeps a second start or stop out until the file is dropped.
     pub(crate) fn lock(&self) -> anyhow::Result<File> {
         fs::create_dir_all(&self.root)
@@ -84,5 +94,28 @@ impl Layout {
             )
         })?;
         Ok(file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_caches_share_no_control_group() {
+        let group = |path| Layout::at(Path::new(path)).unwrap().group();
+        assert_ne!(group("/home/one/cluster"), group("/home/other/cluster"));
+        assert_eq!(group("/home/one/cluster"), group("/home/one/cluster"));
+    }
+
+    #[test]
+    fn a_second_start_is_kept_out_while_the_first_is_under_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::at(folder.path()).unwrap();
+        let lock = layout.lock().unwrap();
+        let error = layout.lock().unwrap_err().to_string();
+        assert!(error.contains("under way"), "{error}");
+        drop(lock);
+        layout.lock().unwrap();
     }
 }

@@ -35,7 +35,7 @@ impl Leftovers {
         Ok(Self {
             processes: node_processes(layout)?,
             folder: Some(layout.run()).filter(|folder| folder.exists()),
-            groups: cgroups::existing()?,
+            groups: cgroups::existing(&layout.group())?,
         })
     }
 
@@ -62,7 +62,7 @@ pub(crate) fn remove(layout: &Layout) -> anyhow::Result<()> {
         }
     }
     wait_for_ends(&leftovers.processes)?;
-    cgroups::remove()?;
+    cgroups::remove(&layout.group())?;
     if let Some(folder) = leftovers.folder {
         match fs::remove_dir_all(&folder) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {

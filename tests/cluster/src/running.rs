@@ -1,7 +1,7 @@
 //! A cluster that runs: where it is and how to use it. Neither starts nor ends one.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     net::Ipv4Addr,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -12,7 +12,7 @@ use procfs::process::Process;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde::{Deserialize, Serialize};
 
-use crate::{components, files, kubectl::Kubectl, layout::Layout, network};
+use crate::{components, files, kubectl::Kubectl, layout::Layout, network, node};
 
 /// What is written down of a cluster that has started.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -39,6 +39,21 @@ pub struct NodeState {
     pub process: u32,
     /// The folder of its components' logs, `<component>.log`.
     pub logs: PathBuf,
+}
+
+impl NodeState {
+    /// Fails when a component of the node has ended, and says which and how.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        let ended = files::read_if_there(&self.logs.with_file_name(node::ENDED))?;
+        match ended {
+            None => Ok(()),
+            Some(ended) => bail!(
+                "ended on {}: {}",
+                self.name,
+                ended.trim().replace('\n', ", ")
+            ),
+        }
+    }
 }
 
 /// A cluster whose nodes live.
@@ -149,7 +164,7 @@ impl Running {
         Kubectl {
             program: self.state.kubectl.clone(),
             kubeconfig: self.state.kubeconfig.clone(),
-            process: self.first().process,
+            nodes: self.state.nodes.clone(),
         }
     }
 
@@ -264,19 +279,7 @@ pub(crate) fn print_status() -> anyhow::Result<()> {
     if !running.state.complete {
         bail!("its start has not come to its end");
     }
-    for node in running.nodes() {
-        let ended = Layout::of_environment()?
-            .node(&node.name)
-            .join(crate::node::ENDED);
-        if let Ok(ended) = fs::read_to_string(ended) {
-            bail!(
-                "ended on {}: {}",
-                node.name,
-                ended.trim().replace('\n', ", ")
-            );
-        }
-    }
-    Ok(())
+    running.nodes().iter().try_for_each(NodeState::check)
 }
 
 /// Runs a tool with the caller's terminal; its failure is ours.

@@ -3,7 +3,6 @@
 use std::{
     fs::{self, File},
     io::{BufRead, BufReader, Write},
-    path::Path,
     process::{ChildStdin, Command, Stdio},
     time::Duration,
 };
@@ -26,14 +25,11 @@ use crate::{
     pki::Pki,
     prerequisites,
     running::{self, NodeState, Running, State},
-    waiting::{self, Clock},
+    waiting::Clock,
 };
 
 /// For the control plane of an idle machine it takes seconds.
 const PATIENCE: Duration = Duration::from_mins(3);
-
-/// How often what is waited for is looked at.
-const INTERVAL: Duration = Duration::from_millis(200);
 
 /// Starts a cluster and prints how to use it; one that runs already with the same versions and nodes is left as it is.
 #[expect(
@@ -64,9 +60,9 @@ pub(crate) fn up(layout: &Layout, versions: &VersionArguments, count: u8) -> any
     );
     let running = start_nodes(layout, &built, count)?;
     let kubectl = running.kubectl();
-    watched(layout, &running, || {
+    let start_up = || {
         // While the control plane starts; containerd is there first.
-        waiting::until("containerd to serve", PATIENCE, INTERVAL, || {
+        kubectl.until("containerd to serve", PATIENCE, || {
             running.load_image(&built.images[0])
         })?;
         for image in &built.images[1..] {
@@ -76,6 +72,12 @@ pub(crate) fn up(layout: &Layout, versions: &VersionArguments, count: u8) -> any
         eprintln!("Installing CoreDNS and KEDA {}", built.keda.version);
         addons::install(&kubectl, &versions, &built.keda_manifests)?;
         addons::wait(&kubectl)
+    };
+    start_up().with_context(|| {
+        format!(
+            "the cluster did not start; logs are in {}",
+            logs_of(running.nodes())
+        )
     })?;
     let mut state = running.state().clone();
     state.complete = true;
@@ -106,7 +108,7 @@ fn start_nodes(layout: &Layout, built: &Built, count: u8) -> anyhow::Result<Runn
     let mut nodes = Vec::new();
     for (index, network) in networks.into_iter().enumerate() {
         let plan = plan_node(layout, built, &pki, &network, index == 0)?;
-        cgroups::make(&network.name)?;
+        cgroups::make(&layout.group(), &network.name)?;
         let (process, go) = spawn(layout, &plan)?;
         nodes.push((network, process, go, plan.logs));
     }
@@ -149,10 +151,18 @@ fn plan_node(
     is_first: bool,
 ) -> anyhow::Result<NodePlan> {
     let folder = layout.node(&network.name);
-    let files = Files::new(folder.clone(), layout.kubeconfig());
+    let files = Files::new(folder.clone(), layout.kubeconfig(), layout.group());
     let api_server = format!("https://{}:6443", NodeNetwork::plan(1)[0].address);
     let runc = prerequisites::find("runc").context("runc is missing")?;
-    files.write_worker(pki, network, &api_server, built.network.folder(), &runc)?;
+    let kubernetes = &built.kubernetes.version;
+    files.write_worker(
+        pki,
+        network,
+        kubernetes,
+        &api_server,
+        built.network.folder(),
+        &runc,
+    )?;
     let mut components = components::worker(built, &files, network);
     if is_first {
         files.write_control_plane(pki, &api_server)?;
@@ -218,7 +228,7 @@ fn write_state(layout: &Layout, state: &State) -> anyhow::Result<()> {
 
 /// Waits until every node has registered, then until all are Ready.
 fn wait_for_nodes(kubectl: &Kubectl, count: usize) -> anyhow::Result<()> {
-    waiting::until("the nodes to register", PATIENCE, INTERVAL, || {
+    kubectl.until("the nodes to register", PATIENCE, || {
         let names = kubectl.run(&["get", "nodes", "--output=name"])?;
         let seen = names.lines().count();
         ensure!(seen == count, "{seen} of {count} are there");
@@ -227,39 +237,7 @@ fn wait_for_nodes(kubectl: &Kubectl, count: usize) -> anyhow::Result<()> {
     kubectl.wait(&["--for=condition=Ready", "node", "--all"], PATIENCE)
 }
 
-/// Does `work`; when it fails, adds which component has ended and where its log is.
-fn watched(
-    layout: &Layout,
-    running: &Running,
-    work: impl FnOnce() -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    let Err(error) = work() else {
-        return Ok(());
-    };
-    let ended = running
-        .nodes()
-        .iter()
-        .filter_map(|node| {
-            let ended = fs::read_to_string(layout.node(&node.name).join(node::ENDED)).ok()?;
-            Some(format!(
-                "on {}: {}",
-                node.name,
-                ended.trim().replace('\n', ", ")
-            ))
-        })
-        .collect::<Vec<_>>()
-        .join("; ");
-    let logs = logs_of(running.nodes());
-    if ended.is_empty() {
-        Err(error.context(format!("the cluster did not start; logs are in {logs}")))
-    } else {
-        Err(error.context(format!("ended {ended}; logs are in {logs}")))
-    }
-}
-
 fn logs_of(nodes: &[NodeState]) -> String {
-    let folders = nodes
-        .iter()
-        .map(|node| Path::display(&node.logs).to_string());
+    let folders = nodes.iter().map(|node| node.logs.display().to_string());
     folders.collect::<Vec<_>>().join(" and ")
 }
