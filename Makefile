@@ -90,6 +90,7 @@ cluster-tests: rust ## The suites on a real Kubernetes with KEDA: on the one tha
 
 nightly: rust ## What takes longer: the oldest versions that are supported, and twenty starts in a row
 	STILLWAKE_STARTS=20 cargo test --locked -p stillwake-test-cluster --features cluster --test starts -- --nocapture
+	$(MAKE) cluster-tests NODES=2
 	$(MAKE) cluster-tests KEDA=2.18
 	$(MAKE) cluster-tests KUBERNETES=1.29 KEDA=2.18
 

@@ -3,7 +3,7 @@
 //! Knows nothing of Stillwake. Paths: `/bytes?length=N` (the id's [`Payload`]), `/echo-hash` (hash and length of the
 //! body it was sent), `/slow?ms=N` (head after half the time, body in pieces over the other half), `/ws` (echoes).
 
-use std::{convert::Infallible, net::Ipv4Addr, path::PathBuf, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -44,8 +44,8 @@ type Answer = Response<BoxBody<Bytes, std::io::Error>>;
 /// How the app is to start.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Port to listen on, on 127.0.0.1.
-    pub port: u16,
+    /// Where to listen.
+    pub address: SocketAddr,
     /// How long to wait before listening, as a slow start does.
     pub startup_delay: Duration,
     /// Listens only once this file exists, so that a suite decides when a start ends.
@@ -71,7 +71,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         () = start_slowly(&settings) => {}
         _ = terminate.recv() => return Ok(()),
     }
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, settings.port)).await?;
+    let listener = TcpListener::bind(settings.address).await?;
     let stop = CancellationToken::new();
     let stopped = stop.clone();
     tokio::spawn(async move {

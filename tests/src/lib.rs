@@ -1,10 +1,14 @@
-//! Harness of the end-to-end suites: starts the real `stillwake run`, loads it, and keeps account of every request.
+//! Harness of the end-to-end suites: starts the real `stillwake run` or finds a real cluster, loads it, and keeps account
+//! of every request.
 //!
 //! Holds no product code, and the suites see the product only as a user does: flags, sockets, signals, pages.
 
+pub mod aggregator;
 pub mod app;
 pub mod binaries;
 pub mod client;
+#[cfg(feature = "cluster")]
+pub mod cluster;
 pub mod journal;
 pub mod journalled;
 pub mod ledger;

@@ -19,7 +19,7 @@ pub struct Arguments {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Build what a cluster is made of, without starting one
+    /// Build and install what a cluster needs, without starting one
     Build(VersionArguments),
     /// Build what is missing, start a cluster and wait until KEDA serves
     Up {

@@ -163,6 +163,8 @@ fn api_server(kube: &str, pki: &Pki, node: &NodeNetwork) -> Vec<String> {
         option("kubelet-client-certificate", administrator.certificate),
         option("kubelet-client-key", administrator.key),
         option("kubelet-certificate-authority", pki.authority()),
+        // Nobody resolves the nodes' names.
+        "--kubelet-preferred-address-types=InternalIP".to_owned(),
     ]
 }
 

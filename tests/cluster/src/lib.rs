@@ -39,6 +39,8 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Build(versions) => {
             let layout = Layout::of_environment()?;
             prerequisites::check_build()?;
+            prerequisites::check_root("make cluster")?;
+            prerequisites::install_missing()?;
             parts::build(&layout, &versions.resolve()?)?;
             Ok(())
         }

@@ -1,6 +1,6 @@
 //! The test app as a program; all of it is in `stillwake_e2e::app`.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use clap::Parser;
 use stillwake_e2e::app::{self, Settings};
@@ -8,7 +8,10 @@ use stillwake_e2e::app::{self, Settings};
 /// Answers what the end-to-end suites ask.
 #[derive(Parser)]
 struct Args {
-    /// Port to listen on, on 127.0.0.1
+    /// Address to listen on
+    #[arg(long, default_value = "127.0.0.1")]
+    address: IpAddr,
+    /// Port to listen on
     #[arg(long)]
     port: u16,
     /// How long to wait before listening
@@ -26,7 +29,7 @@ struct Args {
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     app::run(Settings {
-        port: args.port,
+        address: (args.address, args.port).into(),
         startup_delay: args.startup_delay,
         wait_for: args.wait_for,
         journal: args.journal,

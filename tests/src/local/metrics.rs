@@ -13,7 +13,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    pub(super) fn new(page: String) -> Self {
+    pub(crate) fn new(page: String) -> Self {
         Self { page }
     }
 

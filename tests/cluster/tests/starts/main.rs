@@ -7,12 +7,14 @@ mod machine;
 
 use std::{
     env,
+    io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context, ensure};
 use machine::Machine;
+use parking_lot::{Mutex, MutexGuard};
 use rustix::process::{Pid, Signal, kill_process};
 use stillwake_test_cluster::{NodeState, Running, Tool};
 
@@ -35,13 +37,7 @@ const HOLDER: &str = "the process that holds the node's namespaces";
 
 #[test]
 fn a_cluster_starts_again_and_again_and_leaves_nothing_whatever_was_killed() -> anyhow::Result<()> {
-    assert!(
-        Running::find()?.is_none(),
-        "a cluster runs on this machine, and this suite starts its own: make cluster-down first"
-    );
-    // What is built or installed once is no leftover.
-    tool("build")?;
-    tool("down")?;
+    let _alone = alone()?;
     for round in 0..rounds()? {
         let before = Machine::look()?;
         tool("up")?;
@@ -58,11 +54,13 @@ fn a_cluster_starts_again_and_again_and_leaves_nothing_whatever_was_killed() -> 
             serves, "True",
             "round {round}: KEDA's API is not there after `up`"
         );
-        let during = Machine::look()?;
-        assert!(
-            !during.added_since(&before).is_empty(),
-            "the look at the machine does not see a cluster, so that it would see no leftover"
-        );
+        let during = Machine::look()?.added_since(&before);
+        for what in ["process", "namespace", "control group", "file"] {
+            assert!(
+                during.iter().any(|thing| thing.starts_with(what)),
+                "the look at the machine sees no {what} of a cluster that runs, so that it would see none left"
+            );
+        }
         let victims = match round {
             0 => &VICTIMS[..],
             _ => std::slice::from_ref(&VICTIMS[(round - 1) % VICTIMS.len()]),
@@ -71,18 +69,54 @@ fn a_cluster_starts_again_and_again_and_leaves_nothing_whatever_was_killed() -> 
             kill(&running.nodes()[0], victim)?;
         }
         tool("down")?;
-        let added = Machine::look()?.added_since(&before);
-        assert!(
-            added.is_empty(),
-            "round {round}, after SIGKILL of {}: left behind:\n{}",
-            victims.join(", "),
-            added.join("\n")
-        );
+        assert_nothing_since(&before, &format!("SIGKILL of {}", victims.join(", ")))?;
         eprintln!(
             "round {round}: started, lost {}, ended without a trace",
             victims.join(", ")
         );
     }
+    Ok(())
+}
+
+#[test]
+fn a_start_that_was_killed_leaves_nothing_either() -> anyhow::Result<()> {
+    let _alone = alone()?;
+    let before = Machine::look()?;
+    let mut start = tool_command("up")?.stderr(Stdio::piped()).spawn()?;
+    // Nodes run from then on, and nothing is complete.
+    let output = start.stderr.take().context("no output of the start")?;
+    let found = BufReader::new(output)
+        .lines()
+        .map_while(Result::ok)
+        .any(|line| line.starts_with("Installing CoreDNS"));
+    assert!(found, "the start said nothing of what it installs");
+    start.kill()?;
+    start.wait()?;
+    tool("down")?;
+    assert_nothing_since(&before, "SIGKILL of a start")
+}
+
+/// Waits for the other test of this suite, and for what needs to be there to be there.
+fn alone() -> anyhow::Result<MutexGuard<'static, ()>> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let guard = ALONE.lock();
+    assert!(
+        Running::find()?.is_none(),
+        "a cluster runs on this machine, and this suite starts its own: make cluster-down first"
+    );
+    // What is built or installed once is no leftover.
+    tool("build")?;
+    tool("down")?;
+    Ok(guard)
+}
+
+fn assert_nothing_since(before: &Machine, what: &str) -> anyhow::Result<()> {
+    let added = Machine::look()?.added_since(before);
+    assert!(
+        added.is_empty(),
+        "left behind after {what}:\n{}",
+        added.join("\n")
+    );
     Ok(())
 }
 
@@ -107,12 +141,15 @@ fn kubectl(running: &Running, arguments: &[&str]) -> anyhow::Result<String> {
 }
 
 fn tool(command: &str) -> anyhow::Result<()> {
-    let status = Command::new(env!("CARGO_BIN_EXE_stillwake-test-cluster"))
-        .arg(command)
-        .current_dir(checkout()?)
-        .status()?;
+    let status = tool_command(command)?.status()?;
     ensure!(status.success(), "`{command}` failed: {status}");
     Ok(())
+}
+
+fn tool_command(command: &str) -> anyhow::Result<Command> {
+    let mut tool = Command::new(env!("CARGO_BIN_EXE_stillwake-test-cluster"));
+    tool.arg(command).current_dir(checkout()?);
+    Ok(tool)
 }
 
 /// Two folders above this package, wherever the checkout is now.
