@@ -25,7 +25,7 @@ use stillwake_e2e::{
     wait,
 };
 use stillwake_test_cluster::Tool;
-use tokio::process::Command;
+use tokio::{process::Command, time::Instant};
 
 /// Name of the Deployment and of its `ScaledObject`.
 const WEB: &str = "web";
@@ -136,8 +136,14 @@ fn a_deployment_at_zero_is_woken_through_the_push_and_not_by_a_poll() -> Result<
         scale(namespace, &aggregator, &scaling).await?;
 
         let before = aggregator.calls().await?;
+        let held = Instant::now();
         activator.set(1);
         let woken = replicas.until(&1).await?;
+        eprintln!(
+            "KEDA wrote 1 replica {:?} after the report of a held request; its polls are {:?} apart",
+            woken.at.duration_since(held),
+            scaling.polling
+        );
         let after = aggregator.calls().await?;
         assert_eq!(before.pushes, 0, "something was held before");
         assert!(
