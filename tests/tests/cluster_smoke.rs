@@ -17,8 +17,14 @@ use stillwake_e2e::{
     aggregator::{Event, workload},
     client,
     cluster::{
-        self, Failure, Namespace, aggregator::Aggregator, dns, events, history::History, keda,
-        reporters::Played, sidecars::Sidecars, watching,
+        self, Failure, Namespace,
+        aggregator::{Aggregator, WINDOW},
+        dns, events,
+        history::History,
+        keda,
+        reporters::Played,
+        sidecars::Sidecars,
+        watching,
     },
     ledger::Ledger,
     load::{Client, Kind},
@@ -83,6 +89,7 @@ async fn scale(
         ("cached", scaling.cached.to_string()),
         ("scaler", aggregator.scaler_address()),
         ("target", TARGET.to_string()),
+        ("window", WINDOW.to_owned()),
     ];
     let values = values
         .each_ref()
@@ -106,6 +113,22 @@ async fn scale(
     });
     calls.await?;
     Ok(())
+}
+
+/// Three replicas under exactly the load of three, scaled by KEDA.
+async fn three_busy(
+    namespace: &Namespace,
+    scaling: &Scaling,
+) -> anyhow::Result<(History<i32>, Aggregator, Sidecars)> {
+    let replicas = deploy(namespace, 3).await?;
+    let aggregator = aggregate(namespace, scaling).await?;
+    let sidecars = Sidecars::follow(namespace, &aggregator, WEB);
+    sidecars.until(3).await?;
+    sidecars.carry(&aggregator, 3 * TARGET).await?;
+    scale(namespace, &aggregator, scaling).await?;
+    until_hpa(namespace, "True").await?;
+    assert_eq!(replicas.values(), [3]);
+    Ok((replicas, aggregator, sidecars))
 }
 
 async fn until_hpa(namespace: &Namespace, active: &str) -> anyhow::Result<()> {
@@ -206,14 +229,7 @@ fn silence_leads_to_one_replica_and_after_the_cooldown_to_none() -> Result<(), F
             cooldown: Duration::from_secs(10),
             cached: false,
         };
-        let replicas = deploy(namespace, 3).await?;
-        let aggregator = aggregate(namespace, &scaling).await?;
-        let sidecars = Sidecars::follow(namespace, &aggregator, WEB);
-        sidecars.until(3).await?;
-        sidecars.carry(&aggregator, 3 * TARGET).await?;
-        scale(namespace, &aggregator, &scaling).await?;
-        until_hpa(namespace, "True").await?;
-        assert_eq!(replicas.values(), [3]);
+        let (replicas, aggregator, sidecars) = three_busy(namespace, &scaling).await?;
 
         sidecars.carry(&aggregator, 0).await?;
         replicas.until(&0).await?;
@@ -254,13 +270,7 @@ fn without_the_aggregator_nothing_is_scaled() -> Result<(), Failure> {
             cooldown: Duration::from_secs(5),
             cached: false,
         };
-        let replicas = deploy(namespace, 3).await?;
-        let aggregator = aggregate(namespace, &scaling).await?;
-        let sidecars = Sidecars::follow(namespace, &aggregator, WEB);
-        sidecars.until(3).await?;
-        sidecars.carry(&aggregator, 3 * TARGET).await?;
-        scale(namespace, &aggregator, &scaling).await?;
-        until_hpa(namespace, "True").await?;
+        let (replicas, aggregator, _sidecars) = three_busy(namespace, &scaling).await?;
 
         let before = keda::errors(namespace, WEB).await?;
         let looked = keda::failed_hpa_looks(namespace, WEB).await?;

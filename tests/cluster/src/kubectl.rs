@@ -9,7 +9,11 @@ use std::{
 
 use anyhow::{Context, ensure};
 
-use crate::{network, running::NodeState, waiting};
+use crate::{
+    entry::{Namespace, inside},
+    running::NodeState,
+    waiting,
+};
 
 /// How often what is waited for is looked at.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -93,7 +97,7 @@ impl Kubectl {
 
     /// It, ready to get arguments.
     pub(crate) fn command(&self) -> Command {
-        let mut command = network::in_network(self.nodes[0].process, &self.program);
+        let mut command = inside(self.nodes[0].process, Namespace::Network, &self.program);
         command.env("KUBECONFIG", &self.kubeconfig);
         command
     }

@@ -8,7 +8,7 @@ use anyhow::{Context, ensure};
 use procfs::process::{Process, all_processes};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::{cgroups, layout::Layout, waiting};
+use crate::{cgroups, entry, layout::Layout, waiting};
 
 /// The kernel ends hundreds of processes and their mounts before a node's first process is gone.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -22,7 +22,7 @@ pub(crate) struct Leftovers {
     groups: Vec<PathBuf>,
 }
 
-/// A process that holds a node: its first one, or the `unshare` above it.
+/// A process that holds a node: its first one, the `unshare` above it, or an `nsenter` with a program inside.
 #[derive(Debug)]
 struct NodeProcess {
     id: i32,
@@ -95,20 +95,37 @@ fn is_alive(process: &NodeProcess) -> bool {
         .is_ok_and(|stat| stat.starttime == process.started && stat.state != 'Z')
 }
 
+/// The processes that are the nodes, and those that hold a program inside one.
 fn node_processes(layout: &Layout) -> anyhow::Result<Vec<NodeProcess>> {
     let run = layout.run();
-    let mut found = Vec::new();
-    // A process that ends while it is looked at is none of ours.
-    for process in all_processes().context("listing processes")?.flatten() {
-        let Ok(arguments) = process.cmdline() else {
-            continue;
-        };
-        let is_node = arguments.windows(3).any(|arguments| {
+    let is_node = |arguments: &[String]| {
+        arguments.windows(3).any(|arguments| {
             arguments[0] == "node"
                 && arguments[1] == "--folder"
                 && PathBuf::from(&arguments[2]).starts_with(&run)
-        });
-        if is_node && let Ok(stat) = process.stat() {
+        })
+    };
+    let mut nodes = processes(is_node)?;
+    let targets = nodes
+        .iter()
+        .map(|node| node.id.to_string())
+        .collect::<Vec<_>>();
+    nodes.extend(processes(|arguments| match arguments {
+        [program, option, target, ..] => {
+            program == entry::NSENTER && option == entry::TARGET && targets.contains(target)
+        }
+        _ => false,
+    })?);
+    Ok(nodes)
+}
+
+fn processes(wanted: impl Fn(&[String]) -> bool) -> anyhow::Result<Vec<NodeProcess>> {
+    let mut found = Vec::new();
+    // A process that ends while it is looked at is none of ours.
+    for process in all_processes().context("listing processes")?.flatten() {
+        if process.cmdline().is_ok_and(|arguments| wanted(&arguments))
+            && let Ok(stat) = process.stat()
+        {
             found.push(NodeProcess {
                 id: process.pid,
                 started: stat.starttime,

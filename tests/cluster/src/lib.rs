@@ -8,6 +8,7 @@ mod arguments;
 mod cgroups;
 mod components;
 mod configuration;
+mod entry;
 mod files;
 mod isolation;
 mod kubectl;

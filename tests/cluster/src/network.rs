@@ -2,9 +2,11 @@
 //!
 //! Nothing leads out: the default route ends at an address that nobody has, because kubelet and API server want one.
 
-use std::{net::Ipv4Addr, path::Path, process::Command};
+use std::{net::Ipv4Addr, process::Command};
 
 use anyhow::{Context, ensure};
+
+use crate::entry::{NSENTER, TARGET};
 
 /// Where `ClusterIP`s come from.
 pub(crate) const SERVICES: &str = "10.96.0.0/16";
@@ -84,7 +86,9 @@ fn set_up(process: u32, link: &str, node: &NodeNetwork) -> anyhow::Result<()> {
 }
 
 fn ip(process: u32, arguments: &[&str]) -> anyhow::Result<()> {
-    let done = in_network(process, Path::new("ip"))
+    // Not among the node's processes: `netns` names another node by its process as the machine counts.
+    let done = Command::new(NSENTER)
+        .args([TARGET, &process.to_string(), "--net", "--", "ip"])
         .args(arguments)
         .output()
         .context("running ip")?;
@@ -95,16 +99,4 @@ fn ip(process: u32, arguments: &[&str]) -> anyhow::Result<()> {
         String::from_utf8_lossy(&done.stderr).trim()
     );
     Ok(())
-}
-
-/// A program that will run in the network namespace of `process`.
-pub(crate) fn in_network(process: u32, program: &Path) -> Command {
-    let mut command = Command::new("nsenter");
-    command
-        .arg("--target")
-        .arg(process.to_string())
-        .arg("--net")
-        .arg("--")
-        .arg(program);
-    command
 }

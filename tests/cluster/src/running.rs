@@ -12,7 +12,14 @@ use procfs::process::Process;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde::{Deserialize, Serialize};
 
-use crate::{components, files, kubectl::Kubectl, layout::Layout, network, node};
+use crate::{
+    components,
+    entry::{Namespace, inside},
+    files,
+    kubectl::Kubectl,
+    layout::Layout,
+    node,
+};
 
 /// What is written down of a cluster that has started.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -155,7 +162,7 @@ impl Running {
             Tool::Kubectl => &self.state.kubectl,
             Tool::Helm => &self.state.helm,
         };
-        let mut command = network::in_network(self.first().process, program);
+        let mut command = inside(self.first().process, Namespace::Network, program);
         command.env("KUBECONFIG", &self.state.kubeconfig);
         command
     }
@@ -178,12 +185,7 @@ impl Running {
             let file =
                 File::open(archive).with_context(|| format!("opening {}", archive.display()))?;
             // containerd's socket is in the node's own /run.
-            let imported = Command::new("nsenter")
-                .arg("--target")
-                .arg(node.process.to_string())
-                .arg("--mount")
-                .arg("--")
-                .arg(&self.state.ctr)
+            let imported = inside(node.process, Namespace::Files, &self.state.ctr)
                 .args([
                     "--address",
                     components::CONTAINERD,

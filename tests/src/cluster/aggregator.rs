@@ -16,6 +16,12 @@ use kube::{
     runtime::watcher,
 };
 
+use stillwake_proto::scaler::{
+    GetMetricsRequest, ScaledObjectRef, external_scaler_client::ExternalScalerClient,
+};
+use tokio::net::TcpStream;
+use tonic::transport::Endpoint;
+
 use super::{Namespace, watching};
 use crate::{
     aggregator::{ADMIN_PORT, Event, INGEST_PORT, MEMBERSHIP_PORT, SCALER_PORT},
@@ -27,12 +33,16 @@ use crate::{
 /// Name of its Deployment and its Service.
 const NAME: &str = "aggregator";
 
+/// What the suites' triggers say as `window`: short, so that the HPA soon sees what is.
+pub const WINDOW: &str = "1s";
+
 /// An aggregator that takes reports.
 #[derive(Clone, Debug)]
 pub struct Aggregator {
     namespace: Namespace,
     pod: IpAddr,
     ingest: SocketAddr,
+    scaler: SocketAddr,
 }
 
 /// How often KEDA has called and got an answer, and has been told to wake something.
@@ -75,10 +85,19 @@ impl Aggregator {
         let address: IpAddr = address
             .context("the aggregator's Service has no address")?
             .parse()?;
+        // KEDA before 2.20 asks for the metrics' names once, and an HPA of its own invention stays if nobody answers.
+        let scaler = SocketAddr::new(address, SCALER_PORT);
+        wait::until(
+            "the aggregator's Service to lead to it",
+            watching::PATIENCE,
+            || TcpStream::connect(scaler),
+        )
+        .await?;
         Ok(Self {
             namespace: namespace.clone(),
             pod,
             ingest: SocketAddr::new(address, INGEST_PORT),
+            scaler,
         })
     }
 
@@ -119,6 +138,28 @@ impl Aggregator {
     /// When it does not answer.
     pub async fn state(&self) -> anyhow::Result<serde_json::Value> {
         Ok(serde_json::from_str(&self.page("/debug/state").await?)?)
+    }
+
+    /// Returns what the HPA would be told of the concurrency under a `ScaledObject`, over [`WINDOW`].
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer, or does not know.
+    pub async fn concurrency(&self, scaled_object: &str) -> anyhow::Result<f64> {
+        let channel = Endpoint::from_shared(format!("http://{}", self.scaler))?;
+        let mut scaler = ExternalScalerClient::new(channel.connect().await?);
+        let object = ScaledObjectRef {
+            name: scaled_object.to_owned(),
+            namespace: self.namespace.name().to_owned(),
+            scaler_metadata: [("window".to_owned(), WINDOW.to_owned())].into(),
+        };
+        let asked = scaler.get_metrics(GetMetricsRequest {
+            scaled_object_ref: Some(object),
+            metric_name: "concurrency".to_owned(),
+        });
+        let values = asked.await?.into_inner().metric_values;
+        let value = values.first().context("it answers without a value")?;
+        Ok(value.metric_value_float)
     }
 
     /// Returns what KEDA has done so far.

@@ -14,9 +14,10 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{Namespace, aggregator::Aggregator, reporters::Played, watching};
 use crate::{aggregator::Event, wait};
 
-/// All sidecars of one Deployment, whose pods have the label `app` with its name.
+/// All sidecars of one Deployment, whose pods have the label `app` with its name, as has its `ScaledObject`.
 #[derive(Debug)]
 pub struct Sidecars {
+    scaled_object: String,
     played: Arc<Mutex<BTreeMap<String, Played>>>,
     _following: AbortOnDropHandle<()>,
 }
@@ -46,12 +47,13 @@ impl Sidecars {
             }
         });
         Self {
+            scaled_object: deployment.to_owned(),
             played,
             _following: AbortOnDropHandle::new(following),
         }
     }
 
-    /// Spreads so many requests in flight over the pods there are, and returns when the aggregator knows of them.
+    /// Spreads so many requests in flight over the pods there are, and returns when the aggregator answers with them.
     ///
     /// Pods that come later begin with none, so that the sum stays as it is.
     ///
@@ -70,18 +72,14 @@ impl Sidecars {
                 sidecar.set(share + usize::from(index < total % played.len()));
             }
         }
-        let what = format!("{total} requests in flight at the aggregator");
+        let what = format!("a concurrency of {total} at the aggregator");
         wait::until(&what, watching::PATIENCE, async || {
-            let state = aggregator
-                .state()
-                .await
-                .map_err(|error| format!("{error:#}"))?;
-            let object = &state["scaled_objects"][0];
-            let is_told = object["in_flight"] == total && object["known"] == true;
-            if is_told {
-                Ok(())
-            } else {
-                Err(object.to_string())
+            let seen = aggregator.concurrency(&self.scaled_object).await;
+            match seen {
+                // The HPA is told thousandths.
+                Ok(seen) if (seen - total as f64).abs() < 0.001 => Ok(()),
+                Ok(seen) => Err(format!("{seen}")),
+                Err(error) => Err(format!("{error:#}")),
             }
         })
         .await
