@@ -1,0 +1,242 @@
+//! What one pod wants otherwise: the annotations `stillwake.dev/*`, read into typed [`Overrides`].
+//!
+//! A value that makes no sense is a warning, and the default applies: an annotation never keeps a pod from starting, in
+//! particular not by a value with which the sidecar or the API server would refuse the pod.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    names::{COUNTED_PORTS, INJECT, PREFIX, UNCOUNTED_PORTS},
+    settings::Resources,
+    warning::{Reason, Warning, shown},
+};
+
+mod values;
+
+/// One annotation that users may set on a pod.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Annotation {
+    /// Its name.
+    pub name: &'static str,
+    /// What a value looks like; completes "it takes …".
+    pub takes: &'static str,
+    /// What it is for.
+    pub purpose: &'static str,
+}
+
+const PORTS: Annotation = Annotation {
+    name: "stillwake.dev/ports",
+    takes: "names or numbers of TCP ports, separated by commas",
+    purpose: "The app's ports whose requests are counted. Without it those that Services target, or else all TCP ports \
+              that the containers declare.",
+};
+const IGNORE_PATHS: Annotation = Annotation {
+    name: "stillwake.dev/ignore-paths",
+    takes: "beginnings of request paths, each with its leading /, separated by commas",
+    purpose: "Requests that are relayed but not counted, by path.",
+};
+const IGNORE_USER_AGENTS: Annotation = Annotation {
+    name: "stillwake.dev/ignore-user-agents",
+    takes: "beginnings of User-Agent headers, separated by commas",
+    purpose: "Requests that are relayed but not counted, by client, besides the kubelet's probes and Prometheus' scrapes.",
+};
+const IDLE_WINDOW: Annotation = Annotation {
+    name: "stillwake.dev/idle-window",
+    takes: "a duration such as 250ms, 5s or 1m",
+    purpose: "How long a connection that is not HTTP/1.1 counts as one request in flight after bytes moved on it.",
+};
+const LOG_LEVEL: Annotation = Annotation {
+    name: "stillwake.dev/log-level",
+    takes: "error, warn, info, debug or trace",
+    purpose: "What the sidecar logs of its own doing.",
+};
+const CPU_REQUEST: Annotation = Annotation {
+    name: "stillwake.dev/cpu-request",
+    takes: "a quantity of CPU such as 5m or 0.1, no larger than the limit",
+    purpose: "CPU that is set aside for the sidecar.",
+};
+const CPU_LIMIT: Annotation = Annotation {
+    name: "stillwake.dev/cpu-limit",
+    takes: "a quantity of CPU of 10m or more, such as 100m or 1",
+    purpose: "The most CPU for the sidecar. A request that is larger by default comes down to it.",
+};
+const MEMORY_REQUEST: Annotation = Annotation {
+    name: "stillwake.dev/memory-request",
+    takes: "a quantity of memory such as 8Mi, no larger than the limit",
+    purpose: "Memory that is set aside for the sidecar.",
+};
+const MEMORY_LIMIT: Annotation = Annotation {
+    name: "stillwake.dev/memory-limit",
+    takes: "a quantity of memory of 8Mi or more, such as 32Mi",
+    purpose: "The most memory for the sidecar. A request that is larger by default comes down to it.",
+};
+
+/// Every annotation that users may set, in the order of a reference page.
+pub const ANNOTATIONS: [&Annotation; 9] = [
+    &PORTS,
+    &IGNORE_PATHS,
+    &IGNORE_USER_AGENTS,
+    &IDLE_WINDOW,
+    &LOG_LEVEL,
+    &CPU_REQUEST,
+    &CPU_LIMIT,
+    &MEMORY_REQUEST,
+    &MEMORY_LIMIT,
+];
+
+/// What a pod wants otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overrides {
+    /// The ports that are counted, where the pod says so; never empty.
+    pub ports: Option<Vec<PortReference>>,
+    /// Beginnings of paths that are not counted.
+    pub ignore_paths: Vec<String>,
+    /// Beginnings of user agents that are not counted.
+    pub ignore_user_agents: Vec<String>,
+    /// How long an opaque connection counts after bytes moved on it, as the sidecar reads durations.
+    pub idle_window: Option<String>,
+    /// What the sidecar logs of its own doing.
+    pub log_level: Option<String>,
+    /// Requests and limits of the sidecar, those that the pod does not mention included.
+    pub resources: Resources,
+}
+
+/// How an annotation names a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PortReference {
+    /// By a container port's name.
+    Name(String),
+    /// By its number, declared or not.
+    Number(u16),
+}
+
+/// Reads the annotations of a pod. `defaults` is what the sidecar takes where the pod does not say otherwise.
+pub fn read(
+    annotations: &BTreeMap<String, String>,
+    defaults: &Resources,
+    warnings: &mut Vec<Warning>,
+) -> Overrides {
+    warn_of_unknown(annotations, warnings);
+    let mut reader = Reader {
+        annotations,
+        warnings,
+    };
+    Overrides {
+        ports: reader.value(&PORTS, values::ports),
+        ignore_paths: reader
+            .value(&IGNORE_PATHS, values::paths)
+            .unwrap_or_default(),
+        ignore_user_agents: reader
+            .value(&IGNORE_USER_AGENTS, values::user_agents)
+            .unwrap_or_default(),
+        idle_window: reader.value(&IDLE_WINDOW, values::duration),
+        log_level: reader.value(&LOG_LEVEL, values::log_level),
+        resources: reader.resources(defaults),
+    }
+}
+
+fn warn_of_unknown(annotations: &BTreeMap<String, String>, warnings: &mut Vec<Warning>) {
+    for name in annotations.keys() {
+        let ours = [COUNTED_PORTS, UNCOUNTED_PORTS].contains(&name.as_str())
+            || ANNOTATIONS.iter().any(|known| known.name == name);
+        if ours || !name.starts_with(PREFIX) {
+            continue;
+        }
+        let message = if name == INJECT {
+            format!("{INJECT} is an annotation here and has no effect; it is a label")
+        } else {
+            let known: Vec<_> = ANNOTATIONS
+                .iter()
+                .map(|known| &known.name[PREFIX.len()..])
+                .collect();
+            format!(
+                "no annotation is called {}; after {PREFIX} there are {}",
+                shown(name),
+                known.join(", ")
+            )
+        };
+        warnings.push(Warning::new(Reason::BadValue, message));
+    }
+}
+
+/// Reads values and remembers what was wrong with them.
+struct Reader<'a> {
+    annotations: &'a BTreeMap<String, String>,
+    warnings: &'a mut Vec<Warning>,
+}
+
+impl Reader<'_> {
+    fn value<T>(
+        &mut self,
+        annotation: &Annotation,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Option<T> {
+        let text = self.annotations.get(annotation.name)?;
+        let value = parse(text.trim());
+        if value.is_none() {
+            self.complain(annotation, text, "");
+        }
+        value
+    }
+
+    fn complain(&mut self, annotation: &Annotation, text: &str, why: &str) {
+        let message = format!(
+            "annotation {} is {}{why}; it takes {}, and its default applies",
+            annotation.name,
+            shown(text),
+            annotation.takes
+        );
+        self.warnings.push(Warning::new(Reason::BadValue, message));
+    }
+
+    fn resources(&mut self, defaults: &Resources) -> Resources {
+        let (cpu_request, cpu_limit) = self.pair(
+            (&CPU_REQUEST, &defaults.cpu_request),
+            (&CPU_LIMIT, defaults.cpu_limit.as_ref()),
+            values::cpu_limit,
+        );
+        let (memory_request, memory_limit) = self.pair(
+            (&MEMORY_REQUEST, &defaults.memory_request),
+            (&MEMORY_LIMIT, defaults.memory_limit.as_ref()),
+            values::memory_limit,
+        );
+        Resources {
+            cpu_request,
+            memory_request,
+            cpu_limit,
+            memory_limit,
+        }
+    }
+
+    /// Reads a request and a limit such that the request never exceeds the limit: the API server would refuse the pod.
+    fn pair(
+        &mut self,
+        (request_annotation, default_request): (&Annotation, &String),
+        (limit_annotation, default_limit): (&Annotation, Option<&String>),
+        parse_limit: fn(&str) -> Option<String>,
+    ) -> (String, Option<String>) {
+        let limit = self.value(limit_annotation, parse_limit);
+        let limit = limit.or_else(|| default_limit.cloned());
+        let Some(request) = self.value(request_annotation, values::quantity) else {
+            let lesser = limit
+                .clone()
+                .filter(|limit| values::exceeds(default_request, limit));
+            return (lesser.unwrap_or_else(|| default_request.clone()), limit);
+        };
+        if limit
+            .as_ref()
+            .is_some_and(|limit| values::exceeds(&request, limit))
+        {
+            self.complain(
+                request_annotation,
+                &request,
+                ", which is more than the limit",
+            );
+            return (default_request.clone(), default_limit.cloned());
+        }
+        (request, limit)
+    }
+}
+
+#[cfg(test)]
+mod tests;
