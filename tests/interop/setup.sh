@@ -11,6 +11,11 @@ cache="${STILLWAKE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/stillwake}"
 made_from=$(cat "$requirements" "$contract" | cksum | cut -d ' ' -f 1)
 folder="$cache/interop-$made_from"
 
+# Suites that run at the same time need it at the same time, and only one may make it.
+mkdir -p "$cache"
+exec 9>"$cache/interop.lock"
+flock 9
+
 if [ ! -e "$folder/complete" ]; then
     command -v python3 >/dev/null || { echo "python3 is missing; install it (apt-get install python3 python3-venv)" >&2; exit 1; }
     echo "Making a Python environment with grpcio in $folder" >&2
