@@ -111,6 +111,12 @@ impl Running {
         &self.state
     }
 
+    /// Fails when it is of no use: when its start was cut off, or a component has ended.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        ensure!(self.state.complete, "its start has not come to its end");
+        self.nodes().iter().try_for_each(NodeState::check)
+    }
+
     /// The file that names the cluster and its administrator.
     pub fn kubeconfig(&self) -> &Path {
         &self.state.kubeconfig
@@ -152,11 +158,7 @@ impl Running {
         })
     }
 
-    /// `kubectl` or `helm`, ready to get arguments: in the first node's network, as administrator.
-    ///
-    /// # Panics
-    ///
-    /// Never for these two.
+    /// A tool, ready to get arguments: in the first node's network, as administrator.
     pub fn command(&self, tool: Tool) -> Command {
         let program = match tool {
             Tool::Kubectl => &self.state.kubectl,
@@ -278,10 +280,7 @@ fn folder(program: &Path) -> String {
 pub(crate) fn print_status() -> anyhow::Result<()> {
     let running = Running::expect()?;
     println!("{}", usage(&running));
-    if !running.state.complete {
-        bail!("its start has not come to its end");
-    }
-    running.nodes().iter().try_for_each(NodeState::check)
+    running.check()
 }
 
 /// Runs a tool with the caller's terminal; its failure is ours.

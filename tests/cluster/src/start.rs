@@ -44,10 +44,15 @@ pub(crate) fn up(layout: &Layout, versions: &VersionArguments, count: u8) -> any
     let versions = versions.resolve()?;
     let start = Clock::now();
     let built = parts::build(layout, &versions)?;
-    if let Some(running) = Running::find_in(layout)?.filter(|running| running.state().complete) {
-        check_same(&running, &built, count)?;
-        println!("{}", running::usage(&running));
-        return Ok(());
+    if let Some(running) = Running::find_in(layout)? {
+        match running.check() {
+            Ok(()) => {
+                check_same(&running, &built, count)?;
+                println!("{}", running::usage(&running));
+                return Ok(());
+            }
+            Err(crash) => eprintln!("A cluster is there but of no use: {crash:#}"),
+        }
     }
     prerequisites::install_missing()?;
     if !leftovers::Leftovers::find(layout)?.is_nothing() {

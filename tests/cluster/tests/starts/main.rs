@@ -10,9 +10,11 @@ use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    thread,
+    time::Duration,
 };
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use machine::Machine;
 use parking_lot::{Mutex, MutexGuard};
 use rustix::process::{Pid, Signal, kill_process};
@@ -32,6 +34,10 @@ const VICTIMS: [&str; 10] = [
     HOLDER,
 ];
 
+/// How often what has to come is looked for, and how many times before it hangs.
+const INTERVAL: Duration = Duration::from_millis(50);
+const LOOKS: usize = 600;
+
 const FIRST_PROCESS: &str = "the node's first process";
 const HOLDER: &str = "the process that holds the node's namespaces";
 
@@ -42,18 +48,7 @@ fn a_cluster_starts_again_and_again_and_leaves_nothing_whatever_was_killed() -> 
         let before = Machine::look()?;
         tool("up")?;
         let running = Running::expect()?;
-        let serves = kubectl(
-            &running,
-            &[
-                "get",
-                "apiservice/v1beta1.external.metrics.k8s.io",
-                "--output=jsonpath={.status.conditions[?(@.type==\"Available\")].status}",
-            ],
-        )?;
-        assert_eq!(
-            serves, "True",
-            "round {round}: KEDA's API is not there after `up`"
-        );
+        assert_serves(&running)?;
         let during = Machine::look()?.added_since(&before);
         for what in ["process", "namespace", "control group", "file"] {
             assert!(
@@ -96,7 +91,55 @@ fn a_start_that_was_killed_leaves_nothing_either() -> anyhow::Result<()> {
     assert_nothing_since(&before, "SIGKILL of a start")
 }
 
-/// Waits for the other test of this suite, and for what needs to be there to be there.
+#[test]
+fn a_start_replaces_a_cluster_that_has_crashed_and_leaves_alone_one_that_runs() -> anyhow::Result<()>
+{
+    let _alone = alone()?;
+    let before = Machine::look()?;
+    tool("up")?;
+    let crashed = Running::expect()?;
+    kill(&crashed.nodes()[0], "etcd")?;
+    wait_until_status_fails()?;
+    tool("up")?;
+    let running = Running::expect()?;
+    assert_ne!(running.nodes()[0].process, crashed.nodes()[0].process);
+    assert_serves(&running)?;
+    tool("up")?;
+    let same = Running::expect()?;
+    assert_eq!(same.nodes()[0].process, running.nodes()[0].process);
+    tool("down")?;
+    assert_nothing_since(&before, "a crash and three starts")
+}
+
+/// The node's first process notes an end when it hears of it.
+fn wait_until_status_fails() -> anyhow::Result<()> {
+    for _ in 0..LOOKS {
+        let status = tool_command("status")?.output()?;
+        if !status.status.success() {
+            let errors = String::from_utf8_lossy(&status.stderr);
+            ensure!(errors.contains("etcd: signal 9"), "status says: {errors}");
+            return Ok(());
+        }
+        thread::sleep(INTERVAL);
+    }
+    bail!("status does not say that etcd has ended");
+}
+
+/// KEDA is the last that serves at the end of a start.
+fn assert_serves(running: &Running) -> anyhow::Result<()> {
+    let available = kubectl(
+        running,
+        &[
+            "get",
+            "apiservice/v1beta1.external.metrics.k8s.io",
+            "--output=jsonpath={.status.conditions[?(@.type==\"Available\")].status}",
+        ],
+    )?;
+    assert_eq!(available, "True", "KEDA's API is not there after `up`");
+    Ok(())
+}
+
+/// Waits for the other tests of this suite, and for what needs to be there to be there.
 fn alone() -> anyhow::Result<MutexGuard<'static, ()>> {
     static ALONE: Mutex<()> = Mutex::new(());
     let guard = ALONE.lock();
