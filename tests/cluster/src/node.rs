@@ -52,16 +52,16 @@ pub(crate) fn be(folder: &Path) -> anyhow::Result<()> {
         "the start of the cluster ended before the network was there"
     );
 
-    let mut children = HashMap::new();
+    let mut started = Vec::new();
     for component in &plan.components {
-        let child = spawn(&plan, component)?;
-        let mut child = (component.name.clone(), child);
+        started.push((component.name.clone(), spawn(&plan, component)?));
         if let Some(serves) = &component.serves {
-            wait_until_it_serves(&plan, &mut child, serves, folder)?;
+            wait_until_it_serves(&plan, &mut started, serves, folder)?;
         }
-        children.insert(Pid::from_child(&child.1), child.0);
     }
-    bury(&children, folder)
+    let names = started.into_iter();
+    let names = names.map(|(name, child)| (Pid::from_child(&child), name));
+    bury(&names.collect(), folder)
 }
 
 fn spawn(plan: &NodePlan, component: &Component) -> anyhow::Result<Child> {
@@ -91,16 +91,19 @@ fn command(plan: &NodePlan, command: &[String]) -> anyhow::Result<Command> {
     Ok(command)
 }
 
+/// Fails when any of what was started has ended: the one that is waited for may need it.
 fn wait_until_it_serves(
     plan: &NodePlan,
-    (name, child): &mut (String, Child),
+    started: &mut [(String, Child)],
     serves: &[String],
     folder: &Path,
 ) -> anyhow::Result<()> {
     loop {
-        if let Some(status) = child.try_wait()? {
-            note_end(folder, name, &status.to_string())?;
-            bail!("{name} ended before it served: {status}");
+        for (name, child) in &mut *started {
+            if let Some(status) = child.try_wait()? {
+                note_end(folder, name, &status.to_string())?;
+                bail!("{name} ended at the start of {}: {status}", plan.name);
+            }
         }
         let asked = command(plan, serves)?.stdin(Stdio::null()).output()?;
         if asked.status.success() {

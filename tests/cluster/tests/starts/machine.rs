@@ -1,7 +1,10 @@
 //! A look at the whole machine: what a cluster could leave on it.
+//!
+//! The machine has other users, who write, mount and start things meanwhile. What is looked at is told apart by what
+//! only a cluster of ours or its tools can be.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
 };
@@ -11,6 +14,23 @@ use procfs::process::{Process as ProcessFiles, all_processes};
 
 /// Folders that container tools write to by default, but /tmp: every program writes there, and nodes have their own.
 const FOLDERS: [&str; 5] = ["/etc", "/opt", "/run", "/usr/libexec", "/var"];
+
+/// Parts of the names of what container tools leave: files, mounts and control groups.
+const NAMES: [&str; 9] = [
+    "cni",
+    "containerd",
+    "etcd",
+    "kube",
+    "netns",
+    "nodes",
+    "pod",
+    "runc",
+    "stillwake",
+];
+
+/// The kinds of namespaces that a container or a node has for itself, all of them; sandboxes of browsers and services
+/// have some.
+const KINDS: [&str; 3] = ["mnt", "net", "pid"];
 
 /// Settings of the kernel that kubelet and kube-proxy like to change.
 const KERNEL_SETTINGS: [&str; 6] = [
@@ -32,28 +52,33 @@ impl Machine {
     pub(crate) fn look() -> anyhow::Result<Self> {
         let mut things = BTreeSet::new();
         let own = namespaces(&ProcessFiles::myself()?);
+        let cluster = cache()?.join("cluster");
         for process in processes()? {
-            // Others come and go; a cluster's live in namespaces of their own, or are called with its folder.
-            if process.namespaces.iter().any(|name| !own.contains(name)) || process.is_node() {
-                things.insert(format!(
-                    "process {} {}",
-                    process.id,
-                    process.command.join(" ")
-                ));
-            }
-            things.extend(
+            let is_contained = KINDS.iter().all(|kind| {
                 process
                     .namespaces
-                    .iter()
-                    .map(|name| format!("namespace {name}")),
-            );
+                    .get(*kind)
+                    .is_some_and(|id| own.get(*kind) != Some(id))
+            });
+            if !is_contained && !process.mentions(&cluster) {
+                continue;
+            }
+            let command = process.command.join(" ");
+            things.insert(format!("process {} {command}", process.id));
+            for (kind, id) in process.namespaces {
+                if own.get(&kind) != Some(&id) {
+                    things.insert(format!("namespace {kind} {id}"));
+                }
+            }
         }
         let mounts = ProcessFiles::myself()?.mountinfo()?;
         for mount in mounts {
-            things.insert(format!("mount {}", mount.mount_point.display()));
+            if is_of_a_cluster(&mount.mount_point) {
+                things.insert(format!("mount {}", mount.mount_point.display()));
+            }
             if mount.fs_type.starts_with("cgroup") {
                 list(&mount.mount_point, &mut things, "control group", |path| {
-                    path.is_dir()
+                    path.is_dir() && is_of_a_cluster(path)
                 })?;
             }
         }
@@ -61,9 +86,9 @@ impl Machine {
             things.insert(format!("network link {}", link?.file_name().display()));
         }
         for folder in FOLDERS {
-            list(Path::new(folder), &mut things, "file", |_| true)?;
+            list(Path::new(folder), &mut things, "file", is_of_a_cluster)?;
         }
-        list(&cache()?.join("cluster/run"), &mut things, "file", |_| true)?;
+        list(&cluster.join("run"), &mut things, "file", |_| true)?;
         for setting in KERNEL_SETTINGS {
             if let Ok(value) = fs::read_to_string(setting) {
                 things.insert(format!("setting {setting} = {}", value.trim()));
@@ -76,6 +101,11 @@ impl Machine {
     pub(crate) fn added_since(&self, before: &Self) -> Vec<String> {
         self.things.difference(&before.things).cloned().collect()
     }
+}
+
+fn is_of_a_cluster(path: &Path) -> bool {
+    let path = path.to_string_lossy();
+    NAMES.iter().any(|name| path.contains(name))
 }
 
 /// The harness's cache, as the tool finds it.
@@ -116,7 +146,7 @@ pub(crate) struct Process {
     pub(crate) id: i32,
     pub(crate) parent: i32,
     command: Vec<String>,
-    namespaces: Vec<String>,
+    namespaces: BTreeMap<String, u64>,
 }
 
 impl Process {
@@ -129,9 +159,10 @@ impl Process {
         })
     }
 
-    fn is_node(&self) -> bool {
-        let node = ["node", "--folder"];
-        self.command.windows(2).any(|words| words == node)
+    /// Whether it is called with something in that folder: a node, a component, or a tool of theirs.
+    fn mentions(&self, folder: &Path) -> bool {
+        let folder = folder.to_string_lossy();
+        self.command.iter().any(|word| word.contains(&*folder))
     }
 }
 
@@ -153,15 +184,13 @@ pub(crate) fn processes() -> anyhow::Result<Vec<Process>> {
     Ok(found)
 }
 
-fn namespaces(process: &ProcessFiles) -> Vec<String> {
+/// By kind; a process that ends has none.
+fn namespaces(process: &ProcessFiles) -> BTreeMap<String, u64> {
     let Ok(namespaces) = process.namespaces() else {
-        return Vec::new();
+        return BTreeMap::new();
     };
-    let mut names = namespaces
-        .0
-        .into_iter()
-        .map(|(kind, namespace)| format!("{} {}", kind.display(), namespace.identifier))
-        .collect::<Vec<_>>();
-    names.sort();
-    names
+    let namespaces = namespaces.0.into_iter();
+    namespaces
+        .map(|(kind, namespace)| (kind.display().to_string(), namespace.identifier))
+        .collect()
 }
