@@ -14,8 +14,8 @@ pub(crate) fn image(name: &str) -> String {
     format!("stillwake.test/{name}:test")
 }
 
-/// Renders KEDA's own default manifests, with the images that were built.
-pub(crate) fn write_keda_manifests(
+/// Renders KEDA's own default manifests.
+pub(crate) fn render_keda(
     kubernetes: &BuiltModule,
     source: &Path,
     output: &Path,
@@ -30,10 +30,7 @@ pub(crate) fn write_keda_manifests(
         "kubectl kustomize of KEDA's manifests: {}",
         String::from_utf8_lossy(&rendered.stderr).trim()
     );
-    files::write(
-        output,
-        with_our_images(&String::from_utf8(rendered.stdout)?),
-    )
+    files::write(output, rendered.stdout)
 }
 
 /// Replaces the registries and tags of images by ours, and forbids pulling them.
@@ -69,7 +66,7 @@ pub(crate) fn install(
         let text = fs::read_to_string(manifests)
             .with_context(|| format!("reading {}", manifests.display()))?;
         kubectl
-            .apply(&text)
+            .apply(&with_our_images(&text))
             .with_context(|| format!("applying {}", manifests.display()))?;
     }
     Ok(())

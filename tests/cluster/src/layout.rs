@@ -42,6 +42,11 @@ impl Layout {
         Ok(Self { root })
     }
 
+    /// Of everything.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// What was built, by module and content.
     pub(crate) fn built(&self) -> PathBuf {
         self.root.join("built")

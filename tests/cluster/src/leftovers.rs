@@ -8,7 +8,7 @@ use anyhow::{Context, ensure};
 use procfs::process::{Process, all_processes};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::{cgroups, entry, layout::Layout, waiting};
+use crate::{cgroups, entry, layout::Layout, node, waiting};
 
 /// The kernel ends hundreds of processes and their mounts before a node's first process is gone.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -98,14 +98,9 @@ fn is_alive(process: &NodeProcess) -> bool {
 /// The processes that are the nodes, and those that hold a program inside one.
 fn node_processes(layout: &Layout) -> anyhow::Result<Vec<NodeProcess>> {
     let run = layout.run();
-    let is_node = |arguments: &[String]| {
-        arguments.windows(3).any(|arguments| {
-            arguments[0] == "node"
-                && arguments[1] == "--folder"
-                && PathBuf::from(&arguments[2]).starts_with(&run)
-        })
-    };
-    let mut nodes = processes(is_node)?;
+    let mut nodes = processes(|arguments| {
+        node::folder_of(arguments).is_some_and(|folder| folder.starts_with(&run))
+    })?;
     let targets = nodes
         .iter()
         .map(|node| node.id.to_string())

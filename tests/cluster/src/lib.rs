@@ -25,10 +25,21 @@ mod start;
 mod versions;
 mod waiting;
 
+use std::path::PathBuf;
+
 pub use arguments::Arguments;
 pub use running::{NodeState, Running, Tool};
 
 use crate::{arguments::Command, layout::Layout};
+
+/// The folder of everything that is built and run, as the environment says; it need not exist.
+///
+/// # Errors
+///
+/// When the environment says nothing of where files are kept.
+pub fn folder() -> anyhow::Result<PathBuf> {
+    Ok(Layout::of_environment()?.root().to_owned())
+}
 
 /// Does what the command line says.
 ///

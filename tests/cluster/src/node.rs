@@ -21,12 +21,20 @@ use crate::{
     files, isolation, prerequisites,
 };
 
+/// What the process of a node is called with, before its folder.
+pub(crate) const ARGUMENTS: [&str; 2] = ["node", "--folder"];
 /// The plan that `start` leaves in the node's folder.
 pub(crate) const PLAN: &str = "plan.json";
 /// What ended, one line each, for who waits for the cluster.
 pub(crate) const ENDED: &str = "ended";
 /// How often a component that starts is asked whether it serves.
 const INTERVAL: Duration = Duration::from_millis(100);
+
+/// The folder of the node that a process with these arguments is, or holds.
+pub(crate) fn folder_of(arguments: &[String]) -> Option<&Path> {
+    let after = arguments.windows(3).find(|words| words[..2] == ARGUMENTS)?;
+    Some(Path::new(&after[2]))
+}
 
 /// Is the node whose folder is given, until it is killed.
 ///

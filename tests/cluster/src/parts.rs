@@ -24,7 +24,7 @@ pub(crate) struct Built {
     pub(crate) keda: BuiltModule,
     /// OCI archives that every cluster needs.
     pub(crate) images: Vec<PathBuf>,
-    /// KEDA's manifests, with the names of those images.
+    /// KEDA's manifests, as KEDA has them.
     pub(crate) keda_manifests: PathBuf,
 }
 
@@ -64,8 +64,10 @@ pub(crate) fn build(layout: &Layout, versions: &Versions) -> anyhow::Result<Buil
     .map(|(module, name)| archive(versions, module, name))
     .collect::<anyhow::Result<_>>()?;
     let keda_manifests = keda.program("manifests.yaml");
-    let source = modules::source_folder(&source, KEDA)?;
-    addons::write_keda_manifests(&kubernetes, &source, &keda_manifests)?;
+    if !keda_manifests.exists() {
+        let source = modules::source_folder(&source, KEDA)?;
+        addons::render_keda(&kubernetes, &source, &keda_manifests)?;
+    }
     Ok(Built {
         kubernetes,
         etcd,

@@ -234,11 +234,7 @@ fn is_first_process(node: &NodeState, layout: &Layout) -> bool {
         .ok()
         .and_then(|id| Process::new(id).ok())
         .and_then(|process| process.cmdline().ok())
-        .is_some_and(|arguments| {
-            arguments
-                .windows(2)
-                .any(|pair| pair[0] == "--folder" && Path::new(&pair[1]) == folder)
-        })
+        .is_some_and(|arguments| node::folder_of(&arguments) == Some(&folder))
 }
 
 /// How to use the cluster, as a person would type it.

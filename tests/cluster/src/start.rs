@@ -208,7 +208,7 @@ fn spawn(layout: &Layout, plan: &NodePlan) -> anyhow::Result<(u32, ChildStdin)> 
         ])
         .args(["--fork", "--kill-child=SIGKILL", "--"])
         .arg(std::env::current_exe().context("where this program is")?)
-        .args(["node", "--folder"])
+        .args(node::ARGUMENTS)
         .arg(layout.node(&plan.name))
         .current_dir("/")
         .stdin(Stdio::piped())

@@ -6,7 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use anyhow::Context;
@@ -52,7 +52,7 @@ impl Machine {
     pub(crate) fn look() -> anyhow::Result<Self> {
         let mut things = BTreeSet::new();
         let own = namespaces(&ProcessFiles::myself()?);
-        let cluster = cache()?.join("cluster");
+        let cluster = stillwake_test_cluster::folder()?;
         for process in processes()? {
             let is_contained = KINDS.iter().all(|kind| {
                 process
@@ -106,15 +106,6 @@ impl Machine {
 fn is_of_a_cluster(path: &Path) -> bool {
     let path = path.to_string_lossy();
     NAMES.iter().any(|name| path.contains(name))
-}
-
-/// The harness's cache, as the tool finds it.
-fn cache() -> anyhow::Result<PathBuf> {
-    let variable = |name| std::env::var_os(name).map(PathBuf::from);
-    variable("STILLWAKE_CACHE")
-        .or_else(|| variable("XDG_CACHE_HOME").map(|caches| caches.join("stillwake")))
-        .or_else(|| variable("HOME").map(|home| home.join(".cache/stillwake")))
-        .context("nothing says where caches are")
 }
 
 fn list(
