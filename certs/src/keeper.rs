@@ -7,15 +7,16 @@ use std::{fmt, future::Future, sync::Arc};
 use jiff::Timestamp;
 use parking_lot::RwLock;
 
+pub use crate::presenter::TurnError;
 use crate::{
     authorities::Authorities,
-    authority::SigningError,
-    certificate::{CertificateError, Fingerprint},
+    certificate::Fingerprint,
     leaf::LeafRequest,
     lease::{Contender, LeaseRecord},
+    presenter::Presenter,
     replica::Replica,
     resolver::Resolver,
-    rotation::{Change, Observed, Settings, SettingsError, step},
+    rotation::{Change, Observed, Settings, step},
     store::{Register, StoreError, agree},
     trust::{Bundle, Trusted},
 };
@@ -27,29 +28,6 @@ pub trait Publisher: Send + Sync {
 
     /// Replaces every published copy.
     fn publish(&self, bundle: &Bundle) -> impl Future<Output = Result<(), StoreError>> + Send;
-}
-
-/// Reasons why a replica cannot take its turn. What is served stays as it was.
-#[derive(Debug, thiserror::Error)]
-pub enum KeeperError {
-    /// The settings leave gaps.
-    #[error("the certificates' settings do not fit together")]
-    Settings(#[from] SettingsError),
-    /// The shared state, the lease or a published copy cannot be read or written.
-    #[error("cannot keep the shared certificates up to date")]
-    Store(#[from] StoreError),
-    /// A certificate cannot be made.
-    #[error("cannot make a certificate")]
-    Signing(#[from] SigningError),
-    /// The bundle cannot be read.
-    #[error("cannot read the shared certificates")]
-    Certificate(#[from] CertificateError),
-    /// The leaf cannot be served.
-    #[error("cannot serve a new certificate")]
-    Tls(#[from] rustls::Error),
-    /// The view got too old while it was read.
-    #[error("reading the shared certificates took longer than they may be acted on")]
-    TooSlow,
 }
 
 /// What a turn found and did.
@@ -81,8 +59,7 @@ pub struct Surroundings<S, L, P, C> {
 pub struct Keeper<S, L, P, C> {
     settings: Settings,
     surroundings: Surroundings<S, L, P, C>,
-    replica: Arc<RwLock<Replica>>,
-    resolver: Arc<Resolver>,
+    presenter: Presenter,
 }
 
 impl<S, L, P, C> fmt::Debug for Surroundings<S, L, P, C> {
@@ -98,7 +75,7 @@ impl<S, L, P, C> fmt::Debug for Keeper<S, L, P, C> {
         formatter
             .debug_struct("Keeper")
             .field("settings", &self.settings)
-            .field("replica", &self.replica)
+            .field("presenter", &self.presenter)
             .finish_non_exhaustive()
     }
 }
@@ -119,31 +96,33 @@ where
         settings: Settings,
         request: LeafRequest,
         surroundings: Surroundings<S, L, P, C>,
-    ) -> Result<Self, KeeperError> {
+    ) -> Result<Self, TurnError> {
         settings.validate()?;
         let asked = (surroundings.clock)();
         let (authorities, _) = agree(&surroundings.authorities, &settings, asked).await?;
-        let mut replica = Replica::new(settings.clone(), request, rand::random());
-        replica.confirm(Arc::new(authorities), asked)?;
-        let leaf = replica
-            .renew((surroundings.clock)())?
-            .ok_or(KeeperError::TooSlow)?;
+        let authorities = Arc::new(authorities);
+        let presenter = Presenter::begin(
+            &settings,
+            request,
+            authorities,
+            asked,
+            &surroundings.clock,
+        )?;
         Ok(Self {
             settings,
             surroundings,
-            resolver: Arc::new(Resolver::new(&leaf)?),
-            replica: Arc::new(RwLock::new(replica)),
+            presenter,
         })
     }
 
     /// Returns what presents this replica's leaf.
     pub fn resolver(&self) -> &Arc<Resolver> {
-        &self.resolver
+        self.presenter.resolver()
     }
 
     /// Returns what this replica serves and may hand out.
     pub fn replica(&self) -> &Arc<RwLock<Replica>> {
-        &self.replica
+        self.presenter.replica()
     }
 
     /// Gives the lease up, at the end of this replica's life.
@@ -171,14 +150,14 @@ where
         &mut self,
         held: Option<Vec<Trusted>>,
         retire: Option<Fingerprint>,
-    ) -> Result<Turn, KeeperError> {
+    ) -> Result<Turn, TurnError> {
         let asked = self.now();
         let (authorities, version) =
             agree(&self.surroundings.authorities, &self.settings, asked).await?;
         let authorities = Arc::new(authorities);
-        self.replica.write().confirm(authorities.clone(), asked)?;
+        let clock = &self.surroundings.clock;
         let mut turn = Turn {
-            renewed: self.renew()?,
+            renewed: self.presenter.take(authorities.clone(), asked, clock)?,
             ..Turn::default()
         };
         let mut published = self.surroundings.publisher.published().await;
@@ -212,25 +191,12 @@ where
 
     /// Publishes the bundle unless our view of it is too old by now, and returns what is published then.
     async fn publish(&self) -> Result<Option<Trusted>, StoreError> {
-        let bundle = self.replica.read().bundle(self.now()).cloned();
+        let bundle = self.replica().read().bundle(self.now()).cloned();
         if let Some(bundle) = bundle {
             self.surroundings.publisher.publish(&bundle).await?;
             tracing::info!(trusted = %bundle.trusted(), "Published the bundle");
         }
         self.surroundings.publisher.published().await
-    }
-
-    fn renew(&self) -> Result<bool, KeeperError> {
-        let renewed = self.replica.write().renew(self.now())?;
-        if let Some(leaf) = &renewed {
-            self.resolver.swap(leaf)?;
-            tracing::info!(
-                issuer = %leaf.issuer(),
-                expires = %leaf.validity().not_after,
-                "Renewed the certificate"
-            );
-        }
-        Ok(renewed.is_some())
     }
 
     fn now(&self) -> Timestamp {

@@ -3,7 +3,7 @@
 //! Everything here is small reads and conditional writes of single named objects, so that RBAC can name them. No watch:
 //! the keeper's turn reads anyway.
 
-pub use authorities_secret::AuthoritiesSecret;
+pub use authorities_secret::{AUTHORITY, AuthoritiesSecret, RETIRE};
 pub use lease_object::LeaseObject;
 pub use supplied_secret::SuppliedSecret;
 pub use webhook_configuration::{WebhookConfiguration, WebhookConfigurations};

@@ -240,7 +240,7 @@ async fn what_took_too_long_to_read_is_not_acted_on() {
         clock: parts.clock,
     };
     let begun = Keeper::begin(quick(), request(HOUR), slow).await;
-    assert!(matches!(begun.unwrap_err(), KeeperError::TooSlow));
+    assert!(matches!(begun.unwrap_err(), TurnError::TooSlow));
 }
 
 #[tokio::test]
@@ -253,6 +253,6 @@ async fn settings_with_gaps_are_refused() {
     let names = [NAME.to_owned()];
     let request = LeafRequest::new(names, crate::leaf::Purpose::Server, MINUTE).unwrap();
     let begun = Keeper::begin(settings, request, cluster.parts("one")).await;
-    assert!(matches!(begun.unwrap_err(), KeeperError::Settings(_)));
+    assert!(matches!(begun.unwrap_err(), TurnError::Settings(_)));
     assert_eq!(cluster.authorities.read().await.unwrap().1, 0);
 }

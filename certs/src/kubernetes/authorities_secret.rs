@@ -16,12 +16,19 @@ use kube::{
 use super::{FIELD_MANAGER, ObjectVersion, failed, unless_quicker};
 use crate::{
     authorities::{Authorities, StateError},
+    certificate::Fingerprint,
     store::{Register, StoreError},
     supplied::AUTHORITIES_KEY,
 };
 
 /// Name of the state in the Secret's data.
 const STATE_KEY: &str = "authorities.json";
+
+/// Annotation that tells which authority signs.
+pub const AUTHORITY: &str = "stillwake.dev/authority";
+
+/// Annotation by which somebody wishes the authority that it names replaced now.
+pub const RETIRE: &str = "stillwake.dev/retire-authority";
 
 /// A Secret with the shared authorities, and with their bundle as `ca.crt` for whoever wants to mount it.
 #[derive(Clone, Debug)]
@@ -39,6 +46,31 @@ impl AuthoritiesSecret {
             name: name.to_owned(),
             object: format!("Secret {namespace}/{name}"),
         }
+    }
+
+    /// Returns the authority that somebody wants replaced, by the annotation [`RETIRE`]. Naming it keeps the wish from being
+    /// granted twice; one that makes no sense is told and left.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the Secret cannot be read.
+    pub async fn retire(&self) -> Result<Option<Fingerprint>, StoreError> {
+        let found = self.api.get_metadata_opt(&self.name).await;
+        let metadata = found.map_err(failed("read", &self.object))?;
+        let annotations = metadata.and_then(|found| found.metadata.annotations);
+        let Some(wish) = annotations.and_then(|mut annotations| annotations.remove(RETIRE)) else {
+            return Ok(None);
+        };
+        let read = wish.trim().parse();
+        if let Err(error) = &read {
+            tracing::warn!(
+                object = self.object,
+                annotation = RETIRE,
+                %error,
+                "Cannot tell which authority to replace; the annotation stillwake.dev/authority names the one that signs"
+            );
+        }
+        Ok(read.ok())
     }
 
     fn data(&self, value: &Authorities) -> Result<BTreeMap<String, ByteString>, StoreError> {
@@ -82,6 +114,7 @@ impl Register<Authorities> for AuthoritiesSecret {
     ) -> Result<Option<ObjectVersion>, StoreError> {
         let mut secret = Secret {
             metadata: ObjectMeta {
+                annotations: Some([(AUTHORITY.to_owned(), value.signer().to_string())].into()),
                 resource_version: expected.0.clone(),
                 ..ObjectMeta::default()
             },

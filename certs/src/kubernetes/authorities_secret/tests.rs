@@ -149,3 +149,27 @@ async fn a_refusal_is_told_with_object_and_reason() {
     assert!(error.contains("cannot read Secret system/ca"), "{error}");
     assert!(error.contains("refused by the script"), "{error}");
 }
+
+#[tokio::test]
+async fn the_signer_is_told_and_may_be_named_to_be_replaced() {
+    let server = Server::default();
+    let register = register(&server);
+    assert_eq!(register.retire().await.unwrap(), None, "no Secret, no wish");
+    let authorities = made();
+    let (_, absent) = register.read().await.unwrap();
+    register.write(&authorities, &absent).await.unwrap();
+    assert_eq!(register.retire().await.unwrap(), None);
+
+    let mut secret = server.object(PATH).unwrap();
+    let annotations = &mut secret["metadata"]["annotations"];
+    let signer = annotations[AUTHORITY].as_str().unwrap().to_owned();
+    assert_eq!(signer, authorities.signer().to_string());
+    annotations[RETIRE] = signer.into();
+    server.put(PATH, secret.clone());
+    let wish = register.retire().await.unwrap();
+    assert_eq!(wish.as_ref(), Some(authorities.signer()));
+
+    secret["metadata"]["annotations"][RETIRE] = "the old one".into();
+    server.put(PATH, secret);
+    assert_eq!(register.retire().await.unwrap(), None);
+}
