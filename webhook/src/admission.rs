@@ -14,15 +14,17 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
 use prometheus_client::registry::Registry;
-use serde::Deserialize as _;
+use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use crate::{
+    authorities::Authorities,
     inject::{InjectError, Injection, Outcome, inject},
     metrics::{Answered, Metrics},
+    policy::Left,
     review::{Answer, Request, Review},
     settings::Settings,
-    surroundings::Cluster,
+    surroundings::{Cluster, View},
     warning::{Reason, Warning},
 };
 
@@ -86,6 +88,7 @@ impl Trouble {
         match self {
             Self::Pod(_) => "pod_unreadable",
             Self::Namespace(_) => "namespace_unknown",
+            Self::Inject(InjectError::Authorities(_)) => "authorities_unknown",
             Self::Inject(_) => "patch",
             Self::Panic => "panic",
         }
@@ -104,6 +107,7 @@ pub struct Unanswerable(#[source] serde_json::Error);
 pub struct Admission {
     settings: Arc<Settings>,
     cluster: Arc<dyn Cluster>,
+    authorities: Arc<dyn Authorities>,
     notices: Arc<dyn Notices>,
     metrics: Metrics,
 }
@@ -122,12 +126,14 @@ impl Admission {
     pub fn new(
         settings: Settings,
         cluster: Arc<dyn Cluster>,
+        authorities: Arc<dyn Authorities>,
         notices: Arc<dyn Notices>,
         registry: &mut Registry,
     ) -> Self {
         Self {
             settings: Arc::new(settings),
             cluster,
+            authorities,
             notices,
             metrics: Metrics::register(registry),
         }
@@ -140,7 +146,7 @@ impl Admission {
     /// Fails if the request has no uid that could be answered.
     pub(crate) fn answer(&self, body: &[u8]) -> Result<Vec<u8>, Unanswerable> {
         let begun = Instant::now();
-        let review: Review = serde_json::from_slice(body).map_err(Unanswerable)?;
+        let review: Review<'_> = serde_json::from_slice(body).map_err(Unanswerable)?;
         let answer = self.admit(&review.request);
         let answer = serde_json::to_vec(&answer).map_err(Unanswerable)?;
         self.metrics.took(begun.elapsed());
@@ -152,12 +158,12 @@ impl Admission {
         self.metrics.count(Answered::Trouble, why);
     }
 
-    fn admit(&self, request: &Request) -> Answer {
+    fn admit(&self, request: &Request<'_>) -> Answer {
         if !request.creates_a_pod() {
             self.metrics.count(Answered::Left, "no_pod_creation");
             return Answer::admit(request.uid.clone(), None, Vec::new());
         }
-        let (metadata, decided) = self.decide(request);
+        let (about, decided) = self.decide(request);
         let decided = decided.and_then(|injection| {
             let patch = patch_text(&injection).map_err(InjectError::Json)?;
             Ok((injection, patch))
@@ -173,7 +179,7 @@ impl Admission {
             for warning in &warnings {
                 self.notices.publish(Notice {
                     namespace: request.namespace.clone(),
-                    about: About::of(&metadata, &request.name),
+                    about: about.clone(),
                     warning: warning.clone(),
                 });
             }
@@ -182,21 +188,31 @@ impl Admission {
         Answer::admit(request.uid.clone(), patch, warnings)
     }
 
-    /// Returns the pod's metadata too, as far as they can be read.
-    fn decide(&self, request: &Request) -> (ObjectMeta, Result<Injection, Trouble>) {
-        let pod = match Pod::deserialize(&request.object) {
+    /// Returns what an Event would be about too, as far as the pod can be read.
+    fn decide(&self, request: &Request<'_>) -> (About, Result<Injection, Trouble>) {
+        let object = request.object.map_or("null", RawValue::get);
+        let pod: Pod = match serde_json::from_str(object) {
             Ok(pod) => pod,
-            Err(error) => return (ObjectMeta::default(), Err(Trouble::Pod(error))),
+            Err(error) => {
+                let about = About::of(&ObjectMeta::default(), &request.name);
+                return (about, Err(Trouble::Pod(error)));
+            }
         };
+        let about = About::of(&pod.metadata, &request.name);
         // A panic must cost one sidecar and not one pod; nothing that could be left half done is shared.
-        let decided = catch_unwind(AssertUnwindSafe(|| {
-            let surroundings = self
-                .cluster
-                .surroundings(&request.namespace)
-                .ok_or_else(|| Trouble::Namespace(request.namespace.clone()))?;
-            Ok(inject(&self.settings, &pod, &surroundings)?)
-        }));
-        (pod.metadata, decided.unwrap_or(Err(Trouble::Panic)))
+        let decided = catch_unwind(AssertUnwindSafe(|| self.inject(&request.namespace, pod)));
+        (about, decided.unwrap_or(Err(Trouble::Panic)))
+    }
+
+    fn inject(&self, namespace: &str, pod: Pod) -> Result<Injection, Trouble> {
+        let surroundings = match self.cluster.surroundings(namespace) {
+            View::Known(surroundings) => surroundings,
+            View::NotYet => return Err(Trouble::Namespace(namespace.to_owned())),
+            View::NotOurs => return Ok(Injection::none(Left::NotOurs)),
+        };
+        let bundle = self.authorities.bundle();
+        let injection = inject(&self.settings, bundle.as_ref(), pod, &surroundings)?;
+        Ok(injection)
     }
 
     fn count(&self, injection: &Injection) {
@@ -210,7 +226,7 @@ impl Admission {
         }
     }
 
-    fn tell(&self, trouble: &Trouble, request: &Request) -> Warning {
+    fn tell(&self, trouble: &Trouble, request: &Request<'_>) -> Warning {
         let namespace = &request.namespace;
         tracing::error!(namespace, error = %trouble, "A pod is admitted without its sidecar");
         self.metrics.count(Answered::Trouble, trouble.class());

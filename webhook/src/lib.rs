@@ -1,7 +1,8 @@
 //! Injection: decides which pods get the sidecar and how, and serves that decision to the API server.
 //!
-//! Knows the cluster only by what its caller hands in ([`surroundings`]), and tells of trouble through a trait
-//! ([`admission::Notices`]); it has no Kubernetes client of its own.
+//! Knows the cluster only by what its caller hands in ([`surroundings`], [`authorities`]), and tells of trouble through a
+//! trait ([`admission::Notices`]); it has no Kubernetes client of its own. Which pods the API server sends at all is in
+//! [`registration`].
 //!
 //! One admission goes through the modules in this order: [`server`] takes the request, [`admission`] answers it and lets
 //! nothing of ours stop a pod, [`policy`] says whether, [`annotations`] what the pod wants otherwise, [`ports`] which
@@ -9,6 +10,7 @@
 
 pub mod admission;
 pub mod annotations;
+pub mod authorities;
 pub mod inject;
 mod mesh;
 mod metrics;
@@ -19,6 +21,7 @@ pub mod policy;
 pub mod ports;
 pub mod probes;
 mod quantity;
+pub mod registration;
 mod review;
 pub mod server;
 pub mod settings;

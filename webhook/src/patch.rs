@@ -4,7 +4,7 @@
 //! where it is.
 
 use json_patch::{AddOperation, Patch, PatchOperation, diff, jsonptr::PointerBuf};
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::Container;
 use serde_json::Value;
 
 /// Containers to be inserted among a pod's init containers.
@@ -16,25 +16,22 @@ pub struct Insertion {
     pub containers: Vec<Container>,
 }
 
-/// Returns what makes `edited` of `before` and then inserts init containers. `edited` must have the containers and init
-/// containers of `before`, changed at most.
+/// Returns what makes `edited` of `before`, both of them pods, and then inserts init containers. `edited` must have the
+/// containers and init containers of `before`, changed at most.
 ///
 /// # Errors
 ///
-/// Fails if a pod cannot be written as JSON, which would be a mistake of ours.
-pub fn between(before: &Pod, edited: &Pod, insertion: &Insertion) -> serde_json::Result<Patch> {
-    let mut patch = diff(
-        &serde_json::to_value(before)?,
-        &serde_json::to_value(edited)?,
-    );
+/// Fails if a container cannot be written as JSON, which would be a mistake of ours.
+pub fn between(before: &Value, edited: &Value, insertion: &Insertion) -> serde_json::Result<Patch> {
+    let mut patch = diff(before, edited);
     let mut add = |path: &[&str], value| {
         let path = PointerBuf::from_tokens(path.iter().copied());
         patch
             .0
             .push(PatchOperation::Add(AddOperation { path, value }));
     };
-    let spec = edited.spec.as_ref();
-    let missing = spec.is_none_or(|spec| spec.init_containers.is_none());
+    let present = edited.pointer("/spec/initContainers");
+    let missing = present.is_none_or(Value::is_null);
     if missing && !insertion.containers.is_empty() {
         add(&["spec", "initContainers"], Value::Array(Vec::new()));
     }
@@ -51,6 +48,7 @@ pub fn between(before: &Pod, edited: &Pod, insertion: &Insertion) -> serde_json:
 #[cfg(test)]
 mod tests {
     use super::*;
+    use k8s_openapi::api::core::v1::Pod;
     use serde_json::json;
 
     fn inserted(mut raw: Value, edit: impl Fn(&mut Pod), place: usize) -> Value {
@@ -62,6 +60,7 @@ mod tests {
             name,
             ..Container::default()
         }];
+        let [before, edited] = [before, edited].map(|pod| serde_json::to_value(pod).unwrap());
         let patch = between(&before, &edited, &Insertion { place, containers }).unwrap();
         json_patch::patch(&mut raw, &patch).unwrap();
         raw

@@ -53,6 +53,16 @@ pub(crate) fn port_named(spec: &PodSpec, name: &str) -> Option<u16> {
         .map(|(number, _)| number)
 }
 
+/// Whether a pod as a whole requests or limits a resource, besides what its containers do.
+pub(crate) fn has_whole(spec: &PodSpec, resource: &str) -> bool {
+    spec.resources.as_ref().is_some_and(|resources| {
+        let said = [&resources.requests, &resources.limits];
+        said.into_iter()
+            .flatten()
+            .any(|quantities| quantities.contains_key(resource))
+    })
+}
+
 /// Returns a port number, `None` for what is none.
 pub(crate) fn number(port: i32) -> Option<u16> {
     u16::try_from(port).ok().filter(|number| *number != 0)

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 
 use crate::{
-    names::{INJECT, REDIRECT, SIDECAR, TOKEN_VOLUME},
+    names::{DISABLED, ENABLED, INJECT, REDIRECT, SIDECAR, TOKEN_VOLUME},
     pod,
     warning::{Reason as WarningReason, Warning, shown},
 };
@@ -17,10 +17,13 @@ const MIRROR: &str = "kubernetes.io/config.mirror";
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Left {
     /// Neither the pod nor its namespace asks for it.
-    #[error("neither the pod nor its namespace has the label {INJECT}=enabled")]
+    #[error("neither the pod nor its namespace has the label {INJECT}={ENABLED}")]
     NotAsked,
+    /// The namespace is not among those that are watched.
+    #[error("its namespace is not among those that Stillwake was installed for")]
+    NotOurs,
     /// The pod refuses.
-    #[error("the pod has the label {INJECT}=disabled")]
+    #[error("the pod has the label {INJECT}={DISABLED}")]
     Refused,
     /// The sidecar is there.
     #[error("the pod has the sidecar already")]
@@ -49,6 +52,9 @@ pub enum Left {
         "the pod declares no TCP port and no Service targets one; stillwake.dev/ports can name some"
     )]
     NoPorts,
+    /// There is nothing to count, as is usual for a pod that does something and ends.
+    #[error("the pod declares no TCP port, no Service targets one, and it runs to its end")]
+    RunsOnce,
 }
 
 impl Left {
@@ -56,6 +62,7 @@ impl Left {
     pub const fn class(&self) -> &'static str {
         match self {
             Self::NotAsked => "not_asked",
+            Self::NotOurs => "not_ours",
             Self::Refused => "refused",
             Self::AlreadyInjected => "already_injected",
             Self::HostNetwork => "host_network",
@@ -63,12 +70,16 @@ impl Left {
             Self::Mirror => "mirror",
             Self::NameTaken { .. } => "name_taken",
             Self::NoPorts => "no_ports",
+            Self::RunsOnce => "runs_once",
         }
     }
 
     /// Whether somebody who asked for the sidecar would wonder why it is not there.
     pub const fn surprises(&self) -> bool {
-        !matches!(self, Self::NotAsked | Self::Refused | Self::AlreadyInjected)
+        !matches!(
+            self,
+            Self::NotAsked | Self::NotOurs | Self::Refused | Self::AlreadyInjected | Self::RunsOnce
+        )
     }
 }
 
@@ -115,11 +126,11 @@ fn asked(
 ) -> Option<bool> {
     let value = labels.get(INJECT)?;
     match value.as_str() {
-        "enabled" => Some(true),
-        "disabled" => Some(false),
+        ENABLED => Some(true),
+        DISABLED => Some(false),
         _ => {
             let message = format!(
-                "the {whose}'s label {INJECT} is {}; it takes enabled or disabled, and counts as not set",
+                "the {whose}'s label {INJECT} is {}; it takes {ENABLED} or {DISABLED}, and counts as not set",
                 shown(value)
             );
             warnings.push(Warning::new(WarningReason::BadValue, message));

@@ -1,6 +1,6 @@
 //! Which of a pod's ports are counted, and how each is taken over, most harmless first.
 //!
-//! 1. *Name swap*: Services that target a port by name follow the name, which moves to the sidecar's port.
+//! 1. *Name swap*: Services that target a port by name follow the name, which moves to the port that the sidecar listens on.
 //! 2. *Redirect*: the kernel sends what arrives at the app's port to the sidecar.
 //! 3. Neither: the port stays uncounted, with the reason.
 //!
@@ -47,7 +47,7 @@ pub struct Counted {
 /// How clients get to the sidecar instead of the app.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Takeover {
-    /// The port's name moves to the sidecar.
+    /// The port's name moves to the port that the sidecar listens on.
     NameSwap(String),
     /// The kernel redirects.
     Redirect,
@@ -103,6 +103,9 @@ pub enum NoRedirect {
     /// Whoever installed Stillwake did not switch it on.
     #[error("redirecting is switched off")]
     Off,
+    /// The pod does not want it.
+    #[error("the pod's annotation stillwake.dev/redirect forbids redirecting")]
+    Refused,
     /// The namespace forbids what it takes.
     #[error("Pod Security {0} forbids redirecting")]
     PodSecurity(PodSecurity),
@@ -126,6 +129,8 @@ pub struct Conditions<'a> {
     pub wanted: Option<&'a [PortReference]>,
     /// Whether redirecting is switched on.
     pub redirect: bool,
+    /// Whether the pod lets its ports be redirected.
+    pub redirect_wanted: bool,
     /// The Pod Security level of the namespace.
     pub pod_security: PodSecurity,
     /// A port that the sidecar itself needs.
@@ -215,6 +220,9 @@ fn redirect(
 ) -> Result<Counted, NoRedirect> {
     if !conditions.redirect {
         return Err(NoRedirect::Off);
+    }
+    if !conditions.redirect_wanted {
+        return Err(NoRedirect::Refused);
     }
     if conditions.pod_security != PodSecurity::Privileged {
         return Err(NoRedirect::PodSecurity(conditions.pod_security));

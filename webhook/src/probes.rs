@@ -3,28 +3,38 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::{
-    api::core::v1::{Container, HTTPGetAction, PodSpec, Probe, TCPSocketAction},
+    api::core::v1::{Container, ContainerPort, HTTPGetAction, PodSpec, Probe, TCPSocketAction},
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
 use crate::pod;
 
-/// Takes the name off a container's TCP port. What refers to it gets the number: the kubelet looks for a name in the
-/// same container only, and it would not be there any more.
-pub fn remove_name(container: &mut Container, name: &str) {
-    let mut ports = container.ports.iter_mut().flatten();
+/// Gives a TCP port's name to another port of the same container. What refers to it in the container gets the number, as
+/// the kubelet and the app mean the app. Returns false, and changes nothing, if the container has no such name.
+pub fn move_name(container: &mut Container, name: &str, to: u16) -> bool {
+    let Some(ports) = &mut container.ports else {
+        return false;
+    };
     let port = ports
+        .iter_mut()
         .find(|port| port.name.as_deref() == Some(name) && pod::is_tcp(port.protocol.as_ref()));
     let Some(port) = port else {
-        return;
+        return false;
     };
-    port.name = None;
     let number = port.container_port;
+    let moved = ContainerPort {
+        container_port: to.into(),
+        name: port.name.take(),
+        protocol: Some("TCP".to_owned()),
+        ..ContainerPort::default()
+    };
+    ports.push(moved);
     for reference in references(container) {
         if matches!(reference, IntOrString::String(named) if named == name) {
             *reference = IntOrString::Int(number);
         }
     }
+    true
 }
 
 /// Returns all that refers to a port of this container.
@@ -162,29 +172,29 @@ mod tests {
     fn every_probe_and_hook_that_used_the_name_gets_the_number() {
         let http = |port: Value| json!({"httpGet": {"port": port, "path": "/"}});
         let tcp = |port: Value| json!({"tcpSocket": {"port": port}});
-        let with = |port: &dyn Fn() -> Value, name: Option<&str>| {
-            let mut named = json!({"containerPort": 8080});
-            if let Some(name) = name {
-                named["name"] = name.into();
-            }
+        let with = |port: &dyn Fn() -> Value, ports: Value| {
             container(json!({
                 "name": "web",
-                "ports": [{"containerPort": 9090, "name": "admin"}, named],
+                "ports": ports,
                 "livenessProbe": http(port()),
                 "readinessProbe": tcp(port()),
                 "startupProbe": http(json!("admin")),
                 "lifecycle": {"postStart": tcp(port()), "preStop": http(port())},
             }))
         };
-        let mut changed = with(&|| json!("http"), Some("http"));
-        remove_name(&mut changed, "http");
-        assert_eq!(changed, with(&|| json!(8080), None));
-        remove_name(&mut changed, "http");
-        assert_eq!(
-            changed,
-            with(&|| json!(8080), None),
-            "a name that is not there"
-        );
+        let admin = json!({"containerPort": 9090, "name": "admin"});
+        let udp = json!({"containerPort": 8080, "name": "quic", "protocol": "UDP"});
+        let http = json!({"containerPort": 8080, "name": "http"});
+        let mut changed = with(&|| json!("http"), json!([admin, udp, http]));
+        assert!(move_name(&mut changed, "http", 15080));
+        let unnamed = json!({"containerPort": 8080});
+        let moved = json!({"containerPort": 15080, "name": "http", "protocol": "TCP"});
+        let expected = with(&|| json!(8080), json!([admin, udp, unnamed, moved]));
+        assert_eq!(changed, expected);
+        for none in ["https", "quic"] {
+            assert!(!move_name(&mut changed, none, 15081), "{none}");
+        }
+        assert_eq!(changed, expected);
     }
 
     #[test]

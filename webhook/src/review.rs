@@ -4,18 +4,19 @@
 
 use k8s_openapi::ByteString;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// What the API server sends.
 #[derive(Debug, Deserialize)]
-pub(crate) struct Review {
-    pub(crate) request: Request,
+pub(crate) struct Review<'a> {
+    #[serde(borrow)]
+    pub(crate) request: Request<'a>,
 }
 
 /// What is to be admitted.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Request {
+pub(crate) struct Request<'a> {
     /// Has to be in the answer.
     pub(crate) uid: String,
     #[serde(default)]
@@ -31,8 +32,9 @@ pub(crate) struct Request {
     pub(crate) sub_resource: String,
     #[serde(default)]
     pub(crate) dry_run: bool,
-    #[serde(default)]
-    pub(crate) object: Value,
+    /// Not read until it is known to be ours to change.
+    #[serde(borrow)]
+    pub(crate) object: Option<&'a RawValue>,
 }
 
 /// What kind of object it is.
@@ -44,7 +46,7 @@ pub(crate) struct Resource {
     pub(crate) resource: String,
 }
 
-impl Request {
+impl Request<'_> {
     /// Whether this is a pod that is created; nothing else is ours to change.
     pub(crate) fn creates_a_pod(&self) -> bool {
         self.operation == "CREATE"

@@ -1,4 +1,4 @@
-//! Takes admissions over TLS: `POST /mutate`, and `POST /mutate?timeout=…` as the API server writes it.
+//! Takes admissions over TLS: `POST /inject`, and `POST /inject?timeout=…` as the API server writes it.
 //!
 //! Bounded in bytes, time and connections. What the answer is, is for `admission`.
 
@@ -31,6 +31,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::admission::Admission;
 
+/// Where admissions are posted to.
+pub const PATH: &str = "/inject";
+
 /// Longest request. The API server takes objects of 3 MiB at most, and wraps a pod in a few hundred bytes.
 const LONGEST: usize = 4 << 20;
 
@@ -47,11 +50,11 @@ const CONNECTIONS: usize = 256;
 /// Returns the routes.
 pub fn router(admission: Admission) -> Router {
     Router::new()
-        .route("/mutate", post(mutate))
+        .route(PATH, post(answer))
         .with_state(admission)
 }
 
-async fn mutate(State(admission): State<Admission>, body: Body) -> Response {
+async fn answer(State(admission): State<Admission>, body: Body) -> Response {
     let refuse = |status, class, why: String| {
         admission.unanswerable(class);
         tracing::warn!(why, "A request of the API server cannot be read");

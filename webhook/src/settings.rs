@@ -13,6 +13,9 @@ pub struct Settings {
     pub image_pull_policy: Option<String>,
     /// `host:port` of the aggregators. The name has to be one that the sidecar can resolve in any namespace.
     pub aggregators: Vec<String>,
+    /// Whether sidecars report over TLS and are told which authorities vouch for the aggregators. False is for set-ups
+    /// whose aggregators take reports in plain text; then nobody is told.
+    pub aggregator_tls: bool,
     /// Audience of the token that proves to the aggregators which pod reports.
     pub token_audience: String,
     /// How long such a token is good for; the kubelet renews it in time. Kubernetes takes 10 minutes or more.
@@ -23,8 +26,7 @@ pub struct Settings {
     pub user: Option<i64>,
     /// What the sidecar may take, as Kubernetes writes quantities.
     pub resources: Resources,
-    /// Whether ports may be redirected where nothing more harmless does. Needs a sidecar image whose program knows the
-    /// subcommand `redirect` (see [`crate::sidecar::redirect`]).
+    /// Whether ports may be redirected where nothing more harmless does; see [`crate::sidecar::redirect`].
     pub redirect: bool,
     /// The level that the API server enforces in namespaces that say none.
     pub default_pod_security: PodSecurity,
@@ -61,13 +63,14 @@ impl Settings {
             image: image.into(),
             image_pull_policy: None,
             aggregators,
+            aggregator_tls: true,
             token_audience: "stillwake-aggregator".to_owned(),
             token_lifetime: Duration::from_hours(1),
             admin: None,
             // The image's own; written out because a pod may set root for all its containers.
             user: Some(65532),
             resources: Resources::default(),
-            redirect: false,
+            redirect: true,
             default_pod_security: PodSecurity::Privileged,
         }
     }

@@ -2,21 +2,24 @@
 //!
 //! What the sidecar reads is listed in `sidecar/src/env/variables.rs`; a test compares the names written here with it.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::{
     api::core::v1::{
-        Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, ObjectFieldSelector, PodSpec,
-        ProjectedVolumeSource, ResourceRequirements, SeccompProfile, SecurityContext,
-        ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
+        Capabilities, Container, EnvVar, EnvVarSource, ExecAction, Lifecycle, LifecycleHandler,
+        ObjectFieldSelector, PodSpec, ProjectedVolumeSource, ResourceRequirements, SeccompProfile,
+        SecurityContext, ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
     },
     apimachinery::pkg::api::resource::Quantity,
 };
 
 use crate::{
-    annotations::Overrides,
+    annotations::{Overrides, Share},
+    authorities::Bundle,
     names::{REDIRECT, SIDECAR, TOKEN_VOLUME},
     ports::{Counted, Takeover},
     probes,
-    settings::{Resources, Settings},
+    settings::Settings,
 };
 
 /// Where the token's volume is mounted: where the API server's token would be. After a webhook changed a pod, the API
@@ -26,32 +29,48 @@ const TOKEN_FOLDER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// Name of the token's file.
 const TOKEN_FILE: &str = "token";
 
+/// Where the image has the program.
+const PROGRAM: &str = "/stillwake-sidecar";
+
+/// Name of the socket on which the sidecar's `drain` reaches the sidecar. Such names are known in one network only, and a
+/// pod with the network of its node is not injected.
+const CONTROL: &str = SIDECAR;
+
+/// How long a pod gets to end if it does not say, in seconds.
+const GRACE: i64 = 30;
+
 /// Returns the sidecar, a native one: it starts before the app, ends after it, and lets Jobs complete.
 ///
-/// It has no probes: it listens before it does anything else and ends if it cannot, and every probe would delay a pod's
+/// It trusts `bundle`; with `None` it reports in plain text.
+///
+/// It declares no ports: their names stay where they were declared. It has no probes: it listens before it does anything else and ends if it cannot, and every probe would delay a pod's
 /// start by up to a second of the kubelet's grid.
+///
+/// Its hook makes it drain while the app still works; otherwise it would hear nothing until the app has ended. The kubelet
+/// runs all hooks at once and ends the app meanwhile, so the hook takes no time from the app's. With a grace period of
+/// zero it runs no hook, and ends the sidecar together with the app.
 pub fn container(
     settings: &Settings,
     overrides: &Overrides,
+    bundle: Option<&Bundle>,
     spec: &PodSpec,
     counted: &[Counted],
 ) -> Container {
-    let ports = counted.iter().map(|port| ContainerPort {
-        container_port: port.listen.into(),
-        name: match &port.takeover {
-            Takeover::NameSwap(name) => Some(name.clone()),
-            Takeover::Redirect => None,
-        },
-        protocol: Some("TCP".to_owned()),
-        ..ContainerPort::default()
-    });
     Container {
         name: SIDECAR.to_owned(),
         image: Some(settings.image.clone()),
         image_pull_policy: settings.image_pull_policy.clone(),
         restart_policy: Some("Always".to_owned()),
-        ports: Some(ports.collect()),
-        env: Some(environment(settings, overrides, spec, counted)),
+        env: Some(environment(settings, overrides, bundle, spec, counted)),
+        lifecycle: Some(Lifecycle {
+            pre_stop: Some(LifecycleHandler {
+                exec: Some(ExecAction {
+                    command: Some(vec![PROGRAM.to_owned(), "drain".to_owned()]),
+                }),
+                ..LifecycleHandler::default()
+            }),
+            ..Lifecycle::default()
+        }),
         resources: Some(requirements(&overrides.resources)),
         security_context: Some(SecurityContext {
             run_as_non_root: Some(true),
@@ -71,7 +90,11 @@ pub fn container(
 ///
 /// It runs the sidecar's image with the arguments `redirect LISTEN:APP…`, one pair per port, and has to end with success
 /// once what arrives for APP reaches LISTEN.
-pub fn redirect(settings: &Settings, counted: &[Counted]) -> Option<Container> {
+pub fn redirect(
+    settings: &Settings,
+    overrides: &Overrides,
+    counted: &[Counted],
+) -> Option<Container> {
     let redirected = counted
         .iter()
         .filter(|port| port.takeover == Takeover::Redirect);
@@ -85,7 +108,7 @@ pub fn redirect(settings: &Settings, counted: &[Counted]) -> Option<Container> {
         image: Some(settings.image.clone()),
         image_pull_policy: settings.image_pull_policy.clone(),
         args: Some(arguments),
-        resources: Some(requirements(&settings.resources)),
+        resources: Some(requirements(&overrides.resources)),
         security_context: Some(SecurityContext {
             // A capability that is added reaches only root's processes.
             run_as_user: Some(0),
@@ -145,25 +168,26 @@ pub fn pairs(counted: &[Counted]) -> String {
 fn environment(
     settings: &Settings,
     overrides: &Overrides,
+    bundle: Option<&Bundle>,
     spec: &PodSpec,
     counted: &[Counted],
 ) -> Vec<EnvVar> {
     let app_ports: Vec<_> = counted.iter().map(|port| port.app).collect();
     let level = overrides.log_level.as_ref();
-    let grace = spec
-        .termination_grace_period_seconds
-        .filter(|seconds| *seconds >= 0);
+    let grace = spec.termination_grace_period_seconds.unwrap_or(GRACE);
     let list = |values: &[String]| (!values.is_empty()).then(|| values.join(","));
     let said = [
         ("PORTS", Some(pairs(counted))),
         ("AGGREGATORS", list(&settings.aggregators)),
+        ("AGGREGATOR_CA", bundle.map(|bundle| bundle.pem.to_string())),
         ("TOKEN_FILE", Some(format!("{TOKEN_FOLDER}/{TOKEN_FILE}"))),
         ("READINESS", probes::readiness(spec, &app_ports)),
         ("ADMIN", settings.admin.map(|address| address.to_string())),
         ("IGNORE_PATHS", list(&overrides.ignore_paths)),
         ("IGNORE_USER_AGENTS", list(&overrides.ignore_user_agents)),
         ("IDLE_WINDOW", overrides.idle_window.clone()),
-        ("DRAIN_GRACE", grace.map(|seconds| format!("{seconds}s"))),
+        ("DRAIN_GRACE", Some(format!("{}s", grace.max(0)))),
+        ("CONTROL", Some(CONTROL.to_owned())),
         ("LOG", level.map(|level| format!("warn,stillwake={level}"))),
     ];
     let read = [
@@ -219,99 +243,20 @@ fn capabilities(add: Option<&str>) -> Capabilities {
     }
 }
 
-fn requirements(resources: &Resources) -> ResourceRequirements {
-    let quantity = |name: &str, value: &String| (name.to_owned(), Quantity(value.clone()));
-    let limits = [
-        ("cpu", &resources.cpu_limit),
-        ("memory", &resources.memory_limit),
-    ];
-    let limits: Vec<_> = limits
-        .into_iter()
-        .filter_map(|(name, value)| Some(quantity(name, value.as_ref()?)))
-        .collect();
+fn requirements(share: &Share) -> ResourceRequirements {
+    let quantities = |cpu: &Option<String>, memory: &Option<String>| {
+        let said = [("cpu", cpu), ("memory", memory)].into_iter();
+        let said: BTreeMap<_, _> = said
+            .filter_map(|(name, value)| Some((name.to_owned(), Quantity(value.clone()?))))
+            .collect();
+        (!said.is_empty()).then_some(said)
+    };
     ResourceRequirements {
-        requests: Some(
-            [
-                quantity("cpu", &resources.cpu_request),
-                quantity("memory", &resources.memory_request),
-            ]
-            .into(),
-        ),
-        limits: (!limits.is_empty()).then(|| limits.into_iter().collect()),
+        requests: quantities(&share.cpu_request, &share.memory_request),
+        limits: quantities(&share.cpu_limit, &share.memory_limit),
         ..ResourceRequirements::default()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-    use crate::annotations;
-
-    fn everything_said() -> Container {
-        let settings = Settings {
-            admin: Some(([0, 0, 0, 0], 15090).into()),
-            ..Settings::new(
-                "sidecar:1",
-                vec!["one:9091".to_owned(), "two:9091".to_owned()],
-            )
-        };
-        let values = [
-            ("ignore-paths", "/$(HOME),/b"),
-            ("ignore-user-agents", "Checker/"),
-            ("idle-window", "5s"),
-            ("log-level", "debug"),
-        ];
-        let values =
-            values.map(|(name, value)| (format!("stillwake.dev/{name}"), value.to_owned()));
-        let overrides = annotations::read(&values.into(), &settings.resources, &mut Vec::new());
-        let spec = serde_json::from_value(serde_json::json!({
-            "containers": [{"name": "web", "readinessProbe": {"tcpSocket": {"port": 9090}}}],
-            "terminationGracePeriodSeconds": 5,
-        }));
-        let takeover = Takeover::NameSwap("http".to_owned());
-        let counted = [Counted {
-            listen: 15080,
-            app: 8080,
-            takeover,
-        }];
-        container(&settings, &overrides, &spec.unwrap(), &counted)
-    }
-
-    #[test]
-    fn only_variables_are_written_that_the_sidecar_reads() {
-        let page = include_str!("../../docs/reference/sidecar-environment.md");
-        let listed = page.lines().filter_map(|line| line.strip_prefix("## `"));
-        let listed: BTreeSet<_> = listed.map(|name| name.trim_end_matches('`')).collect();
-        let container = everything_said();
-        let written: BTreeSet<_> = container
-            .env
-            .iter()
-            .flatten()
-            .map(|variable| variable.name.as_str())
-            .collect();
-        let left: Vec<_> = listed.difference(&written).copied().collect();
-        assert!(written.is_subset(&listed), "{written:?}");
-        // The address is all of them, and logs are text.
-        assert_eq!(
-            left,
-            ["STILLWAKE_SIDECAR_ADDRESS", "STILLWAKE_SIDECAR_LOG_FORMAT"]
-        );
-    }
-
-    #[test]
-    fn a_value_reaches_the_sidecar_as_it_was_given() {
-        let container = everything_said();
-        let value = |name: &str| {
-            let name = variable(name);
-            let mut variables = container.env.iter().flatten();
-            let found = variables.find(|variable| variable.name == name);
-            found.unwrap().value.clone().unwrap()
-        };
-        assert_eq!(value("IGNORE_PATHS"), "/$$(HOME),/b");
-        assert_eq!(value("AGGREGATORS"), "one:9091,two:9091");
-        assert_eq!(value("LOG"), "warn,stillwake=debug");
-        assert_eq!(value("DRAIN_GRACE"), "5s");
-    }
-}
+mod tests;

@@ -8,12 +8,24 @@ use k8s_openapi::{
 };
 
 /// Label of a namespace with the Pod Security level that is enforced.
-const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
+pub(crate) const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
 
 /// Looks up what is around a pod.
 pub trait Cluster: Send + Sync + 'static {
-    /// Returns what is known of a namespace, `None` while it is not known. Answers from memory: an admission waits for it.
-    fn surroundings(&self, namespace: &str) -> Option<Surroundings>;
+    /// Returns what is known of a namespace. Answers from memory: an admission waits for it.
+    fn surroundings(&self, namespace: &str) -> View;
+}
+
+/// What is known of a namespace.
+#[derive(Clone, Debug)]
+pub enum View {
+    /// All there is to know.
+    Known(Surroundings),
+    /// Nothing yet, or not everything: it is newer than what has been seen of the cluster. Its pods are admitted as they
+    /// come, and people hear of it.
+    NotYet,
+    /// It is not among the namespaces that are watched. Its pods are left without a word.
+    NotOurs,
 }
 
 /// A namespace and what in it bears on its pods.

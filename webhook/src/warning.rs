@@ -22,6 +22,8 @@ pub enum Reason {
     Uncounted,
     /// Something else of the pod behaves differently from now on.
     Changed,
+    /// The aggregators may not hear of the pod, and have to take it for busy.
+    Unreported,
     /// Trouble of ours; the pod is admitted as it came.
     Trouble,
 }
@@ -34,6 +36,7 @@ impl Reason {
             Self::NotInjected => "StillwakeNotInjected",
             Self::Uncounted => "StillwakeUncounted",
             Self::Changed => "StillwakeChanged",
+            Self::Unreported => "StillwakeUnreported",
             Self::Trouble => "StillwakeTrouble",
         }
     }

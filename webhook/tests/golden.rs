@@ -1,9 +1,13 @@
 //! Golden cases: pods as they come and as they leave.
 //!
-//! Each `tests/golden/NAME.yaml` holds a pod and what is around it: at most one Namespace, and Services and
-//! network policies; a document of kind `Settings` switches redirecting on. `NAME.injected.yaml` is the pod afterwards, and
-//! `NAME.warnings` what people are told, one warning a line, missing if there is nothing to tell. Any file that is added is
-//! run; `STILLWAKE_UPDATE_GOLDEN=1 cargo test -p stillwake-webhook --test golden` writes what is expected.
+//! Each `tests/golden/NAME.yaml` holds a pod and what is around it: at most one Namespace, and Services and network policies.
+//! A document of kind `Settings` says what the installation has otherwise (`redirect: false`), and from which Kubernetes on
+//! the pod is one (`kubernetes: "1.34"`). `NAME.injected.yaml` is the pod afterwards, and `NAME.warnings` what people are
+//! told, one warning a line, missing if there is nothing to tell. Any file that is added is run;
+//! `STILLWAKE_UPDATE_GOLDEN=1 cargo test -p stillwake-webhook --test golden` writes what is expected.
+//!
+//! Every pod, before and after, is one that a real API server takes in a namespace with the labels of the case. The
+//! installation decides the sidecar's image, where it reports to and the authorities; here they are the constants below.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -17,7 +21,17 @@ use std::{
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use stillwake_webhook::{inject::inject, names, settings::Settings, surroundings::Surroundings};
+use stillwake_webhook::{
+    authorities::Bundle, inject::inject, names, settings::Settings, surroundings::Surroundings,
+};
+
+const IMAGE: &str = "docker.io/stillwake/stillwake-sidecar:golden";
+const AGGREGATOR: &str = "stillwake-reports.stillwake-system.svc.cluster.local:9091";
+const AUTHORITIES: &str = "0123456789abcdef";
+const CERTIFICATES: &str = "-----BEGIN CERTIFICATE-----\nZ29sZGVu\n-----END CERTIFICATE-----\n";
+
+/// How many characters of a warning an API server passes on for certain.
+const LONGEST_WARNING: usize = 256;
 
 /// Set to rewrite what is expected.
 const UPDATE: &str = "STILLWAKE_UPDATE_GOLDEN";
@@ -42,10 +56,7 @@ impl Case {
         let mut case = Self {
             pod: Value::Null,
             surroundings: Surroundings::default(),
-            settings: Settings::new(
-                "docker.io/stillwake/stillwake-sidecar:golden",
-                vec!["stillwake-aggregator.stillwake-system.svc:9091".to_owned()],
-            ),
+            settings: Settings::new(IMAGE, vec![AGGREGATOR.to_owned()]),
         };
         for document in documents {
             match document["kind"].as_str() {
@@ -63,7 +74,7 @@ impl Case {
                     let policy = Arc::new(typed(document, path));
                     case.surroundings.network_policies.push(policy);
                 }
-                Some("Settings") => case.settings.redirect = document["redirect"] == true,
+                Some("Settings") => case.settings.redirect = document["redirect"] != false,
                 kind => panic!("{} holds a document of kind {kind:?}", path.display()),
             }
         }
@@ -74,13 +85,17 @@ impl Case {
     /// Returns the pod afterwards and the warnings.
     fn run(&self, mut pod: Value) -> (Value, String) {
         let before: Pod = serde_json::from_value(pod.clone()).unwrap();
-        let injection = inject(&self.settings, &before, &self.surroundings).unwrap();
+        let bundle = Bundle {
+            pem: CERTIFICATES.into(),
+            name: AUTHORITIES.into(),
+        };
+        let injection = inject(&self.settings, Some(&bundle), before, &self.surroundings).unwrap();
         json_patch::patch(&mut pod, &injection.patch).unwrap();
-        let warnings = injection
-            .warnings
-            .iter()
-            .map(|warning| format!("{warning}\n"));
-        (pod, warnings.collect())
+        let warnings = injection.warnings.iter().map(ToString::to_string);
+        let warnings = warnings.inspect(|warning| {
+            assert!(warning.chars().count() <= LONGEST_WARNING, "{warning}");
+        });
+        (pod, warnings.map(|warning| warning + "\n").collect())
     }
 }
 
@@ -120,7 +135,11 @@ fn compare(path: &Path, actual: &str) -> Option<String> {
 #[test]
 fn every_pod_leaves_as_expected() {
     let inputs = inputs();
-    assert!(inputs.len() >= 60, "only {} cases were found", inputs.len());
+    assert!(
+        inputs.len() >= 100,
+        "only {} cases were found",
+        inputs.len()
+    );
     let mut differences = Vec::new();
     for input in inputs {
         let case = Case::read(&input);

@@ -2,13 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use k8s_openapi::api::core::v1::{Container, ContainerPort, Pod};
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use serde_json::{Value, json};
 use stillwake_webhook::{
-    inject::{Outcome, inject},
+    authorities::Bundle,
+    inject::{InjectError, Outcome, inject},
     names,
     settings::Settings,
     surroundings::{PodSecurity, Surroundings},
@@ -140,12 +144,28 @@ fn asking(mut surroundings: Surroundings) -> Surroundings {
     surroundings
 }
 
+fn bundle(name: &str) -> Bundle {
+    Bundle {
+        pem: format!("-----BEGIN CERTIFICATE-----\n{name}").into(),
+        name: name.into(),
+    }
+}
+
 fn injected(raw: &Value, surroundings: &Surroundings, redirect: bool) -> (Value, Outcome) {
+    injected_with(Some(&bundle("one")), raw, surroundings, redirect).unwrap()
+}
+
+fn injected_with(
+    bundle: Option<&Bundle>,
+    raw: &Value,
+    surroundings: &Surroundings,
+    redirect: bool,
+) -> Result<(Value, Outcome), InjectError> {
     let before: Pod = serde_json::from_value(raw.clone()).unwrap();
-    let injection = inject(&settings(redirect), &before, surroundings).unwrap();
+    let injection = inject(&settings(redirect), bundle, before, surroundings)?;
     let mut after = raw.clone();
     json_patch::patch(&mut after, &injection.patch).unwrap();
-    (after, injection.outcome)
+    Ok((after, injection.outcome))
 }
 
 fn running(pod: &Pod) -> Vec<&Container> {
@@ -168,21 +188,31 @@ fn found(pod: &Pod, name: &str) -> Option<(String, i32)> {
     })
 }
 
-/// What of a container must never change: all but names of ports and how references to them are written.
-fn essence(container: &Container) -> Value {
+/// Returns the pairs listen:app that a pod says are counted.
+fn counted(pod: &Pod) -> BTreeMap<i32, i32> {
+    let annotations = pod.metadata.annotations.as_ref();
+    let pairs = annotations.and_then(|annotations| annotations.get(names::COUNTED_PORTS));
+    let pairs = pairs.map(String::as_str).unwrap_or_default().split(',');
+    let pairs = pairs.filter_map(|pair| pair.split_once(':'));
+    pairs
+        .map(|(listen, app)| (listen.parse().unwrap(), app.parse().unwrap()))
+        .collect()
+}
+
+/// What of a container must never change: all but names of ports, how references to them are written, and the ports to
+/// which names moved.
+fn essence(container: &Container, counted: &BTreeMap<i32, i32>) -> Value {
     let mut container = container.clone();
-    let names: Vec<_> = container
-        .ports
-        .iter()
-        .flatten()
-        .filter_map(|port| Some((port.name.clone()?, port.container_port)))
-        .collect();
-    let mut value = {
-        for port in container.ports.iter_mut().flatten() {
-            port.name = None;
-        }
-        serde_json::to_value(container).unwrap()
-    };
+    let mut names = Vec::new();
+    if let Some(ports) = &mut container.ports {
+        ports.retain_mut(|port| {
+            let app = counted.get(&port.container_port).filter(|_| is_tcp(port));
+            let meant = app.copied().unwrap_or(port.container_port);
+            names.extend(port.name.take().map(|name| (name, meant)));
+            app.is_none()
+        });
+    }
+    let mut value = serde_json::to_value(container).unwrap();
     resolve(&mut value, &names);
     value
 }
@@ -207,18 +237,44 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
 
     #[test]
-    fn twice_is_once(pod in pod(), surroundings in surroundings(), redirect: bool) {
+    fn twice_is_once_whatever_became_of_the_authorities(
+        pod in pod(),
+        surroundings in surroundings(),
+        redirect: bool,
+        later in option::of(select(vec!["one", "two"])),
+    ) {
         let surroundings = asking(surroundings);
         let (once, _) = injected(&pod, &surroundings, redirect);
-        let (twice, _) = injected(&once, &surroundings, redirect);
+        let later = later.map(bundle);
+        let (twice, _) = injected_with(later.as_ref(), &once, &surroundings, redirect).unwrap();
         prop_assert_eq!(once, twice);
     }
 
     #[test]
-    fn unasked_nothing_is_touched(pod in pod(), surroundings in surroundings(), redirect: bool) {
-        let (after, outcome) = injected(&pod, &surroundings, redirect);
+    fn unasked_nothing_is_touched(
+        pod in pod(),
+        surroundings in surroundings(),
+        redirect: bool,
+        bundle in option::of(Just(bundle("one"))),
+    ) {
+        let (after, outcome) = injected_with(bundle.as_ref(), &pod, &surroundings, redirect).unwrap();
         prop_assert_eq!(after, pod);
         prop_assert!(matches!(outcome, Outcome::Left(_)));
+    }
+
+    #[test]
+    fn without_authorities_exactly_what_would_be_injected_is_an_error(
+        pod in pod(),
+        surroundings in surroundings(),
+        redirect: bool,
+    ) {
+        let surroundings = asking(surroundings);
+        let with = injected(&pod, &surroundings, redirect);
+        match injected_with(None, &pod, &surroundings, redirect) {
+            Ok(without) => prop_assert_eq!(with, without),
+            Err(InjectError::Authorities(_)) => prop_assert_eq!(with.1, Outcome::Injected),
+            Err(error) => prop_assert!(false, "{error}"),
+        }
     }
 
     #[test]
@@ -226,33 +282,33 @@ proptest! {
         let (after, _) = injected(&pod, &asking(surroundings), redirect);
         let before: Pod = serde_json::from_value(pod).unwrap();
         let after: Pod = serde_json::from_value(after).unwrap();
-        let essences = |pod: &Pod| {
+        let counted = counted(&after);
+        let essences = |pod: &Pod, counted: &BTreeMap<i32, i32>| {
             let spec = pod.spec.clone().unwrap();
             let init = spec.init_containers.unwrap_or_default();
             let all = spec.containers.into_iter().chain(init);
             let own = all.filter(|container| ![names::SIDECAR, names::REDIRECT].contains(&container.name.as_str()));
-            own.map(|container| essence(&container)).collect::<Vec<_>>()
+            own.map(|container| essence(&container, counted)).collect::<Vec<_>>()
         };
-        prop_assert_eq!(essences(&before), essences(&after));
+        prop_assert_eq!(essences(&before, &BTreeMap::new()), essences(&after, &counted));
     }
 
     #[test]
     fn a_name_leads_to_where_it_led_or_to_the_sidecar_in_front_of_it(pod in pod(), surroundings in surroundings(), redirect: bool) {
         let (after, _) = injected(&pod, &asking(surroundings), redirect);
-        let pairs = after["metadata"]["annotations"][names::COUNTED_PORTS].as_str().unwrap_or_default().to_owned();
         let before: Pod = serde_json::from_value(pod).unwrap();
         let after: Pod = serde_json::from_value(after).unwrap();
+        let counted = counted(&after);
         for name in NAMES {
-            let (was, is) = (found(&before, name), found(&after, name));
-            let Some((container, listen)) = is.clone() else {
-                prop_assert_eq!(was, None);
-                continue;
-            };
-            if container == names::SIDECAR {
-                let pair = format!("{listen}:{}", was.unwrap().1);
-                prop_assert!(pairs.split(',').any(|known| known == pair), "{} is not in {}", pair, pairs);
-            } else {
-                prop_assert_eq!(was, is);
+            let is = found(&after, name).map(|(container, port)| {
+                (container, counted.get(&port).copied().unwrap_or(port))
+            });
+            prop_assert_eq!(found(&before, name), is);
+        }
+        for port in running(&after).into_iter().flat_map(|container| container.ports.iter().flatten()) {
+            if is_tcp(port) && counted.contains_key(&port.container_port) {
+                let name = port.name.as_deref().unwrap();
+                prop_assert_eq!(found(&after, name).map(|(_, port)| port), Some(port.container_port));
             }
         }
     }
@@ -260,16 +316,13 @@ proptest! {
     #[test]
     fn the_sidecar_listens_where_nobody_else_does(pod in pod(), surroundings in surroundings(), redirect: bool) {
         let (after, outcome) = injected(&pod, &asking(surroundings), redirect);
+        let before: Pod = serde_json::from_value(pod).unwrap();
         let after: Pod = serde_json::from_value(after).unwrap();
-        let mut own = Vec::new();
-        let mut others = BTreeSet::new();
-        for container in running(&after) {
-            let ports = container.ports.iter().flatten();
-            let ports = ports.filter(|port| is_tcp(port)).map(|port| port.container_port);
-            if container.name == names::SIDECAR { own.extend(ports) } else { others.extend(ports) }
+        let counted = counted(&after);
+        prop_assert_eq!(counted.is_empty(), outcome != Outcome::Injected);
+        let declared = running(&before).into_iter().flat_map(|container| container.ports.iter().flatten());
+        for port in declared.filter(|port| is_tcp(port)) {
+            prop_assert!(!counted.contains_key(&port.container_port), "{:?}", counted);
         }
-        prop_assert_eq!(own.is_empty(), outcome != Outcome::Injected);
-        prop_assert_eq!(own.iter().collect::<BTreeSet<_>>().len(), own.len());
-        prop_assert!(own.iter().all(|port| !others.contains(port)));
     }
 }

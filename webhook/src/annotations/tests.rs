@@ -2,13 +2,18 @@
 
 use super::*;
 
+/// What the sidecar takes of most pods.
+fn usual() -> Share {
+    Share::of(&PodSpec::default(), &Resources::default())
+}
+
 fn read_all(pairs: &[(&str, &str)]) -> (Overrides, Vec<String>) {
     let annotations = pairs
         .iter()
         .map(|(name, value)| (format!("{PREFIX}{name}"), (*value).to_owned()))
         .collect();
     let mut warnings = Vec::new();
-    let overrides = read(&annotations, &Resources::default(), &mut warnings);
+    let overrides = read(&annotations, &usual(), &mut warnings);
     (
         overrides,
         warnings
@@ -23,11 +28,12 @@ fn a_pod_without_annotations_has_the_defaults() {
     let (overrides, warnings) = read_all(&[]);
     let expected = Overrides {
         ports: None,
+        redirect: true,
         ignore_paths: Vec::new(),
         ignore_user_agents: Vec::new(),
         idle_window: None,
         log_level: None,
-        resources: Resources::default(),
+        resources: usual(),
     };
     assert_eq!(overrides, expected);
     assert!(warnings.is_empty(), "{warnings:?}");
@@ -37,6 +43,7 @@ fn a_pod_without_annotations_has_the_defaults() {
 fn every_annotation_is_read() {
     let (overrides, warnings) = read_all(&[
         ("ports", "http, 9090"),
+        ("redirect", "disabled"),
         ("ignore-paths", "/health,/metrics"),
         ("ignore-user-agents", "Checker/, Up Time"),
         ("idle-window", "5m"),
@@ -52,13 +59,14 @@ fn every_annotation_is_read() {
             PortReference::Name("http".to_owned()),
             PortReference::Number(9090),
         ]),
+        redirect: false,
         ignore_paths: vec!["/health".to_owned(), "/metrics".to_owned()],
         ignore_user_agents: vec!["Checker/".to_owned(), "Up Time".to_owned()],
         idle_window: Some("5m".to_owned()),
         log_level: Some("debug".to_owned()),
-        resources: Resources {
-            cpu_request: "10m".to_owned(),
-            memory_request: "16Mi".to_owned(),
+        resources: Share {
+            cpu_request: Some("10m".to_owned()),
+            memory_request: Some("16Mi".to_owned()),
             cpu_limit: Some("0.5".to_owned()),
             memory_limit: Some("32Mi".to_owned()),
         },
@@ -75,6 +83,7 @@ fn nonsense_is_named_with_what_would_be_right_and_changes_nothing() {
         ("ports", "0"),
         ("ports", "70000"),
         ("ports", "HTTP"),
+        ("redirect", "false"),
         ("ignore-paths", "health"),
         ("ignore-user-agents", " , "),
         ("idle-window", "60"),
@@ -107,16 +116,16 @@ fn nonsense_is_named_with_what_would_be_right_and_changes_nothing() {
 #[test]
 fn a_request_never_exceeds_its_limit() {
     let (overrides, warnings) = read_all(&[("memory-request", "64Mi"), ("memory-limit", "32Mi")]);
-    assert_eq!(overrides.resources, Resources::default());
+    assert_eq!(overrides.resources, usual());
     assert!(warnings[0].contains("more than the limit"), "{warnings:?}");
     let mut warnings = Vec::new();
     let annotations = BTreeMap::from([(MEMORY_LIMIT.name.to_owned(), "16Mi".to_owned())]);
-    let large = Resources {
-        memory_request: "20Mi".to_owned(),
-        ..Resources::default()
+    let large = Share {
+        memory_request: Some("20Mi".to_owned()),
+        ..usual()
     };
     let overrides = read(&annotations, &large, &mut warnings);
-    assert_eq!(overrides.resources.memory_request, "16Mi");
+    assert_eq!(overrides.resources.memory_request.as_deref(), Some("16Mi"));
     assert!(warnings.is_empty(), "{warnings:?}");
 }
 
@@ -129,5 +138,40 @@ fn an_annotation_that_does_not_exist_is_named_with_those_that_do() {
         warnings[1].contains("\"stillwake.dev/port\""),
         "{warnings:?}"
     );
-    assert!(warnings[1].contains("ports, ignore-paths"), "{warnings:?}");
+    assert!(
+        warnings[1].contains("ports, redirect, ignore-paths"),
+        "{warnings:?}"
+    );
+}
+
+#[test]
+fn a_pod_with_resources_as_a_whole_gives_the_sidecar_none_of_its_own_unless_it_says_so() {
+    let limited = Resources {
+        cpu_limit: Some("100m".to_owned()),
+        memory_limit: Some("32Mi".to_owned()),
+        ..Resources::default()
+    };
+    let shared = |resources: serde_json::Value, own: Option<(&str, &str)>| {
+        let spec = serde_json::json!({"containers": [], "resources": resources});
+        let share = Share::of(&serde_json::from_value(spec).unwrap(), &limited);
+        let own = own.map(|(name, value)| (format!("{PREFIX}{name}"), value.to_owned()));
+        let mut warnings = Vec::new();
+        let overrides = read(&own.into_iter().collect(), &share, &mut warnings);
+        assert!(warnings.is_empty(), "{warnings:?}");
+        let Share {
+            cpu_request,
+            memory_request,
+            cpu_limit,
+            memory_limit,
+        } = overrides.resources;
+        [cpu_request, cpu_limit, memory_request, memory_limit].map(Option::unwrap_or_default)
+    };
+    let nothing = serde_json::json!({});
+    assert_eq!(shared(nothing, None), ["5m", "100m", "8Mi", "32Mi"]);
+    let cpu = serde_json::json!({"limits": {"cpu": "1"}});
+    assert_eq!(shared(cpu.clone(), None), ["", "", "8Mi", "32Mi"]);
+    let own = Some(("cpu-request", "50m"));
+    assert_eq!(shared(cpu, own), ["50m", "", "8Mi", "32Mi"]);
+    let both = serde_json::json!({"requests": {"cpu": "1", "memory": "1Gi"}});
+    assert_eq!(shared(both, None), ["", "", "", ""]);
 }

@@ -1,7 +1,10 @@
 //! Parsers of single values. Each takes exactly what the sidecar or Kubernetes will take as well.
 
 use super::PortReference;
-use crate::quantity::size;
+use crate::{
+    names::{DISABLED, ENABLED},
+    quantity::size,
+};
 
 /// Least CPU limit: with less, one turn of the scheduler's period is too short for a request.
 const LEAST_CPU_LIMIT: &str = "10m";
@@ -31,6 +34,14 @@ pub(super) fn ports(text: &str) -> Option<Vec<PortReference>> {
             });
         named.then(|| PortReference::Name(part.to_owned()))
     })
+}
+
+pub(super) fn switch(text: &str) -> Option<bool> {
+    match text {
+        ENABLED => Some(true),
+        DISABLED => Some(false),
+        _ => None,
+    }
 }
 
 pub(super) fn paths(text: &str) -> Option<Vec<String>> {

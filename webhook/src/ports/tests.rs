@@ -15,6 +15,7 @@ fn planned(ports: &[u16], admin: Option<u16>) -> PortPlan {
         surroundings: &Surroundings::default(),
         wanted: None,
         redirect: true,
+        redirect_wanted: true,
         pod_security: PodSecurity::Privileged,
         admin,
     };

@@ -20,18 +20,18 @@ use super::*;
 use crate::{
     admission::{Notice, Notices},
     settings::Settings,
-    surroundings::{Cluster, Surroundings},
+    surroundings::{Cluster, View},
 };
 
 /// How long anything may take here before the test has failed.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Knows every namespace, and nothing of any.
+/// Has no namespace to inject in.
 struct Anywhere;
 
 impl Cluster for Anywhere {
-    fn surroundings(&self, _: &str) -> Option<Surroundings> {
-        Some(Surroundings::default())
+    fn surroundings(&self, _: &str) -> View {
+        View::NotOurs
     }
 }
 
@@ -77,6 +77,7 @@ impl Server {
         let admission = Admission::new(
             settings,
             Arc::new(Anywhere),
+            Arc::new(|| None),
             Arc::new(Anywhere),
             &mut registry,
         );
@@ -142,7 +143,7 @@ async fn a_review_is_answered_on_the_path_that_the_api_server_uses() {
     let server = Server::start().await;
     let mut sender = server.connect().await.unwrap();
     for uid in ["u-1", "u-2"] {
-        let (status, body) = post_to(&mut sender, "/mutate?timeout=3s", review(uid)).await;
+        let (status, body) = post_to(&mut sender, "/inject?timeout=3s", review(uid)).await;
         assert_eq!(status, StatusCode::OK, "{body}");
         assert!(body.contains(&format!("\"uid\":\"{uid}\"")), "{body}");
         assert!(body.contains("\"allowed\":true"), "{body}");
@@ -153,13 +154,13 @@ async fn a_review_is_answered_on_the_path_that_the_api_server_uses() {
 async fn what_cannot_be_answered_is_refused_and_counted() {
     let server = Server::start().await;
     let mut sender = server.connect().await.unwrap();
-    let (status, body) = post_to(&mut sender, "/mutate", "nonsense").await;
+    let (status, body) = post_to(&mut sender, "/inject", "nonsense").await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
     assert!(body.contains("no AdmissionReview"), "{body}");
     // What the limit leaves room for is read: it fails for being nonsense, not for its length.
-    let (status, _) = post_to(&mut sender, "/mutate", vec![b' '; LONGEST]).await;
+    let (status, _) = post_to(&mut sender, "/inject", vec![b' '; LONGEST]).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
-    let (status, body) = post_to(&mut sender, "/mutate", vec![b' '; LONGEST + 1]).await;
+    let (status, body) = post_to(&mut sender, "/inject", vec![b' '; LONGEST + 1]).await;
     assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE, "{body}");
     let mut metrics = String::new();
     prometheus_client::encoding::text::encode(&mut metrics, &server.registry).unwrap();
@@ -178,11 +179,12 @@ async fn a_request_that_never_arrives_is_given_up() {
     let admission = Admission::new(
         Settings::new("sidecar:1", Vec::new()),
         Arc::new(Anywhere),
+        Arc::new(|| None),
         Arc::new(Anywhere),
         &mut Registry::default(),
     );
     let never = futures_util::stream::pending::<io::Result<Bytes>>();
-    let response = timeout(DEADLINE, mutate(State(admission), Body::from_stream(never))).await;
+    let response = timeout(DEADLINE, answer(State(admission), Body::from_stream(never))).await;
     let response = response.unwrap();
     assert_eq!(response.status(), StatusCode::REQUEST_TIMEOUT);
 }
@@ -200,7 +202,7 @@ async fn a_renewed_certificate_is_served_without_a_restart() {
     server.trusted = trusted;
     let mut after = server.connect().await.unwrap();
     for sender in [&mut before, &mut after] {
-        let (status, _) = post_to(sender, "/mutate", review("u-1")).await;
+        let (status, _) = post_to(sender, "/inject", review("u-1")).await;
         assert_eq!(status, StatusCode::OK);
     }
 }
@@ -210,7 +212,7 @@ async fn plaintext_is_not_answered() {
     let server = Server::start().await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     stream
-        .write_all(b"POST /mutate HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        .write_all(b"POST /inject HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
         .await
         .unwrap();
     let mut answer = Vec::new();
@@ -223,7 +225,7 @@ async fn plaintext_is_not_answered() {
 async fn it_ends_when_told_to_though_a_connection_is_idle() {
     let server = Server::start().await;
     let mut sender = server.connect().await.unwrap();
-    let (status, _) = post_to(&mut sender, "/mutate", review("u-1")).await;
+    let (status, _) = post_to(&mut sender, "/inject", review("u-1")).await;
     assert_eq!(status, StatusCode::OK);
     server.stop.cancel();
     let ended = timeout(DEADLINE, server.served).await;
