@@ -1,0 +1,132 @@
+//! What each component may do in the cluster: exactly this.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+use stillwake_e2e::chart::Release;
+
+use crate::{
+    grants,
+    rendered::{self, NAMESPACE, render},
+};
+
+/// Asserts what a component of a case may do, whatever its account is called.
+fn assert_grants(case: &str, component: &str, expected: &[&str]) {
+    let rendered = rendered::case(case);
+    let account = rendered.pod(component)["serviceAccountName"]
+        .as_str()
+        .unwrap();
+    let granted = grants::of(&rendered.objects, NAMESPACE, account);
+    let expected: BTreeSet<_> = expected.iter().map(|line| (*line).to_owned()).collect();
+    assert_eq!(granted, expected, "{case}: {component}");
+}
+
+const WEBHOOK: [&str; 5] = [
+    "get,list,watch namespaces",
+    "get,list,watch services",
+    "get,list,watch networkpolicies.networking.k8s.io",
+    "create,patch events",
+    "create,patch events.events.k8s.io",
+];
+
+const AGGREGATOR: [&str; 8] = [
+    "get /openid/v1/jwks",
+    "get,list,watch scaledobjects.keda.sh",
+    "get,list,watch pods",
+    "get,list,watch deployments.apps",
+    "get,list,watch replicasets.apps",
+    "get,list,watch statefulsets.apps",
+    "create,patch events",
+    "create,patch events.events.k8s.io",
+];
+
+#[test]
+fn each_component_has_the_rights_it_needs_and_no_other() {
+    for case in ["defaults", "everything that can be switched off"] {
+        let own = [
+            "get,patch mutatingwebhookconfigurations.admissionregistration.k8s.io \"stillwake\"",
+            "get,patch secrets \"stillwake-authorities\" in autoscaling",
+            "get,update leases.coordination.k8s.io \"stillwake-authorities\" in autoscaling",
+        ];
+        assert_grants(case, "webhook", &[&WEBHOOK[..], &own].concat());
+        let own = ["get secrets \"stillwake-authorities\" in autoscaling"];
+        assert_grants(case, "aggregator", &[&AGGREGATOR[..], &own].concat());
+    }
+}
+
+#[test]
+fn with_certificates_of_others_only_these_are_read() {
+    let from_secrets = "certificates from Secrets";
+    let secret = "get secrets \"webhook\" in autoscaling";
+    let publish =
+        "get,patch mutatingwebhookconfigurations.admissionregistration.k8s.io \"stillwake\"";
+    assert_grants(
+        from_secrets,
+        "webhook",
+        &[&WEBHOOK[..], &[secret, publish]].concat(),
+    );
+    let secret_of_aggregator = "get secrets \"aggregator\" in autoscaling";
+    assert_grants(
+        from_secrets,
+        "aggregator",
+        &[&AGGREGATOR[..], &[secret_of_aggregator]].concat(),
+    );
+
+    let by_others = "certificates from Secrets, published by somebody else";
+    assert_grants(by_others, "webhook", &[&WEBHOOK[..], &[secret]].concat());
+
+    let secret = "get secrets \"stillwake-webhook-certificate\" in autoscaling";
+    assert_grants(
+        "certificates of cert-manager",
+        "webhook",
+        &[&WEBHOOK[..], &[secret]].concat(),
+    );
+    let secret = "get secrets \"stillwake-aggregator-certificate\" in autoscaling";
+    assert_grants(
+        "certificates of cert-manager",
+        "aggregator",
+        &[&AGGREGATOR[..], &[secret]].concat(),
+    );
+}
+
+#[test]
+fn with_watched_namespaces_nothing_in_others_can_be_read() {
+    let scope = |line: &&str| match line.split_once(' ') {
+        Some((_, path)) if path.starts_with('/') => (*line).to_owned(),
+        // The namespace as an object belongs to none.
+        Some((_, "namespaces")) => format!("{line} \"{NAMESPACE}\""),
+        _ => format!("{line} in {NAMESPACE}"),
+    };
+    let case = "everything that can be set";
+    let webhook = WEBHOOK.iter().map(scope).collect::<Vec<_>>();
+    let mut webhook: Vec<_> = webhook.iter().map(String::as_str).collect();
+    webhook.extend([
+        "get,patch mutatingwebhookconfigurations.admissionregistration.k8s.io \"sleepy\"",
+        "get,patch secrets \"sleepy-authorities\" in autoscaling",
+        "get,update leases.coordination.k8s.io \"sleepy-authorities\" in autoscaling",
+    ]);
+    assert_grants(case, "webhook", &webhook);
+    let aggregator = AGGREGATOR.iter().map(scope).collect::<Vec<_>>();
+    let mut aggregator: Vec<_> = aggregator.iter().map(String::as_str).collect();
+    aggregator.push("get secrets \"sleepy-authorities\" in autoscaling");
+    assert_grants(case, "aggregator", &aggregator);
+
+    let several = render(&Release::with(json!({"watchNamespaces": ["shop", "mail"]})));
+    for role in several.all("ClusterRole") {
+        for rule in role["rules"].as_array().unwrap() {
+            let resources = rule["resources"].as_array().into_iter().flatten();
+            for resource in resources {
+                assert!(
+                    rule["resourceNames"].is_array(),
+                    "all {resource} of the cluster"
+                );
+            }
+        }
+    }
+    for component in ["webhook", "aggregator"] {
+        assert_eq!(
+            several.arguments(component)["watch-namespace"],
+            ["shop", "mail"]
+        );
+    }
+}
