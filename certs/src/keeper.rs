@@ -101,13 +101,8 @@ where
         let asked = (surroundings.clock)();
         let (authorities, _) = agree(&surroundings.authorities, &settings, asked).await?;
         let authorities = Arc::new(authorities);
-        let presenter = Presenter::begin(
-            &settings,
-            request,
-            authorities,
-            asked,
-            &surroundings.clock,
-        )?;
+        let presenter =
+            Presenter::begin(&settings, request, authorities, asked, &surroundings.clock)?;
         Ok(Self {
             settings,
             surroundings,

@@ -8,7 +8,7 @@ use rustls::{
     ServerConfig,
     server::{NoServerSessionStorage, danger::ClientCertVerifier},
 };
-use stillwake_runtime::tls::provider;
+use stillwake_runtime::tls::{Acceptor, provider};
 
 use crate::{resolver::Resolver, verifier::ClientVerifier};
 
@@ -40,6 +40,23 @@ pub fn server_config(
     };
     config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
     Ok(config)
+}
+
+/// Returns what takes a port's connections: TLS as [`server_config`] has it, and plaintext too unless `require_tls`. With
+/// `clients` plaintext is never taken, because nobody proves anything in it.
+///
+/// # Errors
+///
+/// Fails only if the provider knows none of the TLS versions.
+pub fn acceptor(
+    resolver: Arc<Resolver>,
+    clients: Option<Arc<ClientVerifier>>,
+    protocols: &[&[u8]],
+    require_tls: bool,
+) -> Result<Acceptor, rustls::Error> {
+    let require_tls = require_tls || clients.is_some();
+    let config = server_config(resolver, clients, protocols)?;
+    Ok(Acceptor::tls(Arc::new(config), require_tls))
 }
 
 #[cfg(test)]

@@ -9,7 +9,10 @@ use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
 };
-use kube::{Api, Client, api::PostParams};
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams, PostParams},
+};
 
 use super::{FIELD_MANAGER, ObjectVersion, failed, unless_quicker};
 use crate::{
@@ -26,7 +29,7 @@ pub struct LeaseObject {
 }
 
 impl LeaseObject {
-    /// Uses the Lease `name` in `namespace`. Needs `get` and `update` on it, and `create` unless it exists.
+    /// Uses the Lease `name` in `namespace`. Needs `get` and `patch` on it, and `create` unless it exists.
     pub fn new(client: Client, namespace: &str, name: &str) -> Self {
         Self {
             api: Api::namespaced(client, namespace),
@@ -53,21 +56,28 @@ impl Register<LeaseRecord> for LeaseObject {
         value: &LeaseRecord,
         expected: &ObjectVersion,
     ) -> Result<Option<ObjectVersion>, StoreError> {
-        let lease = Lease {
+        let mut lease = Lease {
             metadata: ObjectMeta {
-                name: Some(self.name.clone()),
                 resource_version: expected.0.clone(),
                 ..ObjectMeta::default()
             },
             spec: Some(spec(value)),
         };
-        let params = PostParams {
-            field_manager: Some(FIELD_MANAGER.to_owned()),
-            ..PostParams::default()
-        };
         let written = if expected.0.is_some() {
-            self.api.replace(&self.name, &params, &lease).await
+            // As with the Secret: labels are left to whoever put them there.
+            let params = PatchParams {
+                field_manager: Some(FIELD_MANAGER.to_owned()),
+                ..PatchParams::default()
+            };
+            self.api
+                .patch(&self.name, &params, &Patch::Merge(&lease))
+                .await
         } else {
+            lease.metadata.name = Some(self.name.clone());
+            let params = PostParams {
+                field_manager: Some(FIELD_MANAGER.to_owned()),
+                ..PostParams::default()
+            };
             self.api.create(&params, &lease).await
         };
         let written = unless_quicker(expected, written).map_err(failed("write", &self.object))?;

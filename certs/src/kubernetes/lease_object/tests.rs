@@ -65,3 +65,16 @@ async fn of_two_that_take_an_ended_lease_one_gets_it() {
         "rival"
     );
 }
+
+#[tokio::test]
+async fn a_lease_that_somebody_else_made_keeps_its_labels() {
+    let server = Server::default();
+    let lease = serde_json::json!({"metadata": {"name": "certs", "labels": {"owner": "chart"}}});
+    server.put(PATH, lease);
+    let mut contender = contender(&server, "one");
+    assert!(contender.lead(at(HOUR)).await.unwrap());
+    assert!(contender.lead(at(HOUR)).await.unwrap());
+    let lease = server.object(PATH).unwrap();
+    assert_eq!(lease["metadata"]["labels"]["owner"], "chart");
+    assert_eq!(lease["spec"]["holderIdentity"], "one");
+}
