@@ -4,10 +4,12 @@
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -27,10 +29,15 @@ use crate::{
     ingest,
     membership::MembershipEvent,
     metrics::Metrics,
+    notice::Notice,
+    refusals::Refusals,
     scaler,
     settings::Settings,
     state::{ConnectionId, Effect, ScaledObjectKey, State},
 };
+
+/// How often the state is asked for notices. They follow from time as much as from events, and none is urgent.
+const NOTICE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Collects reports and answers KEDA. Clones share everything.
 #[derive(Clone, Debug)]
@@ -43,6 +50,7 @@ struct Shared {
     settings: Settings,
     identify: Box<dyn Identify>,
     metrics: Metrics,
+    refusals: Mutex<Refusals>,
     next_connection: AtomicU64,
     streams: Arc<Semaphore>,
     inner: Mutex<Inner>,
@@ -88,6 +96,7 @@ impl Aggregator {
             shared: Arc::new(Shared {
                 identify: Box::new(identify),
                 metrics: Metrics::default(),
+                refusals: Mutex::new(Refusals::new(Instant::now())),
                 next_connection: AtomicU64::new(0),
                 streams: Arc::new(Semaphore::new(settings.max_streams)),
                 inner: Mutex::new(inner),
@@ -133,6 +142,21 @@ impl Aggregator {
         scaler::serve(self, listener, acceptor, stop).await;
     }
 
+    /// Waits for something that users should be told, as Events on their `ScaledObject`s. For one task of the process.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing.
+    pub async fn notices(&self) -> Vec<Notice> {
+        loop {
+            let notices = self.update(State::notices);
+            if !notices.is_empty() {
+                return notices;
+            }
+            tokio::time::sleep(NOTICE_INTERVAL).await;
+        }
+    }
+
     /// Registers the metrics `stillwake_aggregator_*`.
     pub fn register_metrics(&self, registry: &mut Registry) {
         self.shared.metrics.register(self, registry);
@@ -149,6 +173,12 @@ impl Aggregator {
 
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.shared.metrics
+    }
+
+    /// Tells whether a refusal should be a warning in the log rather than a word for whoever looks closely.
+    pub(crate) fn is_news(&self, source: IpAddr, port: &'static str, reason: &'static str) -> bool {
+        let mut refusals = self.shared.refusals.lock();
+        refusals.is_news(source, port, reason, Instant::now())
     }
 
     pub(crate) fn identify(&self) -> &dyn Identify {

@@ -12,8 +12,8 @@ use crate::state::State;
 const MAX_LISTED: usize = 1_000;
 
 pub(crate) fn state(state: &mut State, now: Instant) -> Value {
-    let objects: Vec<_> = state
-        .overview(now)
+    let overview = state.overview(now);
+    let objects: Vec<_> = overview
         .into_iter()
         .take(MAX_LISTED)
         .map(|(object, load, knowledge)| {
@@ -29,6 +29,7 @@ pub(crate) fn state(state: &mut State, now: Instant) -> Value {
                 "known": knowledge.is_ok(),
                 "unknown_reason": knowledge.err().map(|unknown| unknown.to_string()),
                 "unknown_pods": load.unknown_names,
+                "uncounted_pods": state.uncounted_names(&object.workload),
                 "ready_endpoints": load.ready_endpoints,
             })
         })

@@ -9,6 +9,8 @@ use stillwake_proto::{
     report::{Hello, Port, Role},
 };
 
+use crate::token::TokenError;
+
 /// Most ports that one sidecar may take over.
 const MAX_PORTS: usize = 64;
 
@@ -34,18 +36,48 @@ pub enum Denied {
     )]
     Version(u32),
     /// A field of the hello is missing or makes no sense.
-    #[error("the hello's {field} is '{value}', it must be {expected}")]
+    #[error("the hello's {field} is {value}, it must be {expected}")]
     Field {
         /// Which.
         field: &'static str,
-        /// What it is.
+        /// What it is, in quotes.
         value: String,
         /// What it takes.
         expected: &'static str,
     },
     /// The token does not prove what the hello says.
-    #[error("the token does not prove the reporter's identity: {0}")]
-    Token(String),
+    #[error(transparent)]
+    Token(#[from] TokenError),
+}
+
+impl Denied {
+    /// As metrics name it.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::Version(_) => "version",
+            Self::Field { .. } => "hello",
+            Self::Token(error) => error.reason(),
+        }
+    }
+}
+
+/// Writes a stranger's text so that it can stand in a log: in quotes, on one line, and not for longer than it takes to
+/// recognise it.
+pub(crate) struct Quoted<'a>(pub(crate) &'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const LONGEST: usize = 64;
+        let mut characters = self.0.chars();
+        let shown = characters.by_ref().take(LONGEST);
+        let shown: String = shown.flat_map(char::escape_debug).collect();
+        let rest = if characters.next().is_some() {
+            "…"
+        } else {
+            ""
+        };
+        write!(formatter, "'{shown}{rest}'")
+    }
 }
 
 /// Decides whether a hello is believed.
@@ -76,7 +108,7 @@ impl Identify for TrustHello {
 /// Checks what must hold for a hello whoever sent it.
 pub(crate) fn check(hello: &Hello) -> Result<(), Denied> {
     let wrong = |field, value: &dyn ToString, expected| {
-        let value = value.to_string();
+        let value = Quoted(&value.to_string()).to_string();
         Err(Denied::Field {
             field,
             value,
@@ -163,5 +195,13 @@ mod tests {
         ] {
             assert!(message.contains(part), "{part} is missing from: {message}");
         }
+    }
+
+    #[test]
+    fn a_strangers_text_is_one_short_line() {
+        assert_eq!(Quoted("10.0.0.1").to_string(), "'10.0.0.1'");
+        assert_eq!(Quoted("a\nb\u{1b}[0m'").to_string(), "'a\\nb\\u{1b}[0m\\''");
+        let long = Quoted(&"x".repeat(10_000)).to_string();
+        assert_eq!(long, format!("'{}…'", "x".repeat(64)));
     }
 }

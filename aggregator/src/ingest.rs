@@ -2,9 +2,12 @@
 //!
 //! What a report means is decided in `state`.
 
+mod error;
+
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::{SinkExt as _, StreamExt as _};
+use prometheus_client::metrics::gauge::Gauge;
 use stillwake_proto::{
     frame::{FrameCodec, MAX_FRAME},
     report::{
@@ -18,16 +21,17 @@ use stillwake_runtime::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
 use tokio_util::{codec::Framed, sync::CancellationToken, task::TaskTracker};
 
+use self::error::ConnectionError;
 use crate::{
     aggregator::{Aggregator, Inbound},
     history::Rejected,
     identity::{Denied, Identity, check},
-    metrics::Refusal,
+    shares::{Share, Shares},
     state::ConnectionId,
 };
 
@@ -46,39 +50,6 @@ const WRITE_BATCH: usize = 64;
 
 type Frames = Framed<MaybeTls, FrameCodec<AggregatorFrame, ReporterFrame>>;
 
-/// Reasons why a connection ended that are worth a word to the operator.
-#[derive(Debug, thiserror::Error)]
-enum ConnectionError {
-    #[error("the connection failed")]
-    Io(#[from] io::Error),
-    #[error("no hello came in time")]
-    NoHello,
-    #[error("the first frame was not a hello")]
-    NotHello,
-    #[error(transparent)]
-    Denied(#[from] Denied),
-    #[error("a frame came that a reporter of this role does not send here")]
-    Unexpected,
-    #[error("nothing came for too long")]
-    Silent,
-    #[error("it did not read what it was sent")]
-    Unread,
-    #[error("{0}")]
-    Rejected(Rejected),
-}
-
-impl ConnectionError {
-    fn refusal(&self) -> Refusal {
-        match self {
-            Self::Io(_) => Refusal::Broken,
-            Self::NoHello | Self::Silent | Self::Unread => Refusal::Timeout,
-            Self::NotHello | Self::Unexpected => Refusal::Protocol,
-            Self::Denied(_) => Refusal::Denied,
-            Self::Rejected(_) => Refusal::TooMany,
-        }
-    }
-}
-
 /// Takes connections until `stop` is cancelled; returns when the last one has ended.
 pub(crate) async fn serve(
     aggregator: &Aggregator,
@@ -86,30 +57,41 @@ pub(crate) async fn serve(
     acceptor: Acceptor,
     stop: CancellationToken,
 ) {
-    let places = Arc::new(Semaphore::new(aggregator.settings().max_connections));
+    let settings = aggregator.settings();
+    let places = Arc::new(Semaphore::new(settings.max_connections));
+    let unidentified = Arc::new(Semaphore::new(settings.max_unidentified));
+    let shares = Shares::new(settings.max_unidentified_per_address);
     let tasks = TaskTracker::new();
     loop {
-        let (stream, peer) = tokio::select! {
-            () = stop.cancelled() => break,
-            accepted = accept(&listener) => accepted,
+        let next = async {
+            let (stream, peer) = accept(&listener).await;
+            let Some(share) = shares.take(peer.ip()) else {
+                ended(aggregator, peer, &ConnectionError::ShareTaken);
+                return None;
+            };
+            // Never closed. Waits no longer than the oldest of them may take for its hello.
+            let place = Arc::clone(&unidentified).acquire_owned().await.ok()?;
+            let unidentified = Unidentified::new(aggregator, share, place);
+            Some((stream, peer, unidentified))
         };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            aggregator.metrics().refused(Refusal::TooMany);
-            tracing::warn!(%peer, "Too many reporters, refusing a connection");
+        let next = tokio::select! {
+            () = stop.cancelled() => break,
+            next = next => next,
+        };
+        let Some((stream, peer, unidentified)) = next else {
             continue;
         };
         let (aggregator, acceptor, stop) = (aggregator.clone(), acceptor.clone(), stop.clone());
+        let places = Arc::clone(&places);
         tasks.spawn(async move {
-            let served = serve_connection(&aggregator, stream, &acceptor);
-            let ended = tokio::select! {
+            let served = serve_connection(&aggregator, stream, &acceptor, unidentified, &places);
+            let outcome = tokio::select! {
                 () = stop.cancelled() => Ok(()),
-                ended = served => ended,
+                outcome = served => outcome,
             };
-            if let Err(error) = ended {
-                aggregator.metrics().refused(error.refusal());
-                log(peer, &error);
+            if let Err(error) = outcome {
+                ended(&aggregator, peer, &error);
             }
-            drop(place);
         });
     }
     drop(listener);
@@ -117,11 +99,38 @@ pub(crate) async fn serve(
     tasks.wait().await;
 }
 
-fn log(peer: SocketAddr, error: &ConnectionError) {
-    if matches!(error, ConnectionError::Denied(_)) {
-        tracing::warn!(%peer, %error, "Refused a reporter");
+fn ended(aggregator: &Aggregator, peer: SocketAddr, error: &ConnectionError) {
+    let reason = error.reason();
+    aggregator.metrics().refused(reason);
+    if error.is_refusal() && aggregator.is_news(peer.ip(), "reports", reason) {
+        tracing::warn!(%peer, reason, %error, "Refused a reporter; more like this are logged at debug");
     } else {
-        tracing::debug!(%peer, error = error as &dyn std::error::Error, "A reporter's connection ended");
+        tracing::debug!(%peer, reason, %error, "A reporter's connection ended");
+    }
+}
+
+/// A connection that has not said yet who it is.
+struct Unidentified {
+    count: Gauge,
+    _share: Share,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Unidentified {
+    fn new(aggregator: &Aggregator, share: Share, place: OwnedSemaphorePermit) -> Self {
+        let count = aggregator.metrics().unidentified().clone();
+        count.inc();
+        Self {
+            count,
+            _share: share,
+            _place: place,
+        }
+    }
+}
+
+impl Drop for Unidentified {
+    fn drop(&mut self) {
+        self.count.dec();
     }
 }
 
@@ -141,6 +150,8 @@ async fn serve_connection(
     aggregator: &Aggregator,
     stream: TcpStream,
     acceptor: &Acceptor,
+    unidentified: Unidentified,
+    places: &Arc<Semaphore>,
 ) -> Result<(), ConnectionError> {
     let patience = aggregator.settings().hello_timeout;
     let begun = timeout(patience, begin(stream, acceptor)).await;
@@ -149,6 +160,9 @@ async fn serve_connection(
         return Ok(());
     };
     let identity = believe(aggregator, &hello)?;
+    let place = Arc::clone(places).try_acquire_owned();
+    let _place = place.map_err(|_| ConnectionError::Full)?;
+    drop(unidentified);
     if identity.role == Role::Activator {
         frames.codec_mut().set_limit(MAX_FRAME);
     }
@@ -169,9 +183,14 @@ async fn begin(
     stream: TcpStream,
     acceptor: &Acceptor,
 ) -> Result<Option<(Frames, Hello)>, ConnectionError> {
-    let stream = acceptor.accept(stream).await?;
+    let stream = match acceptor.accept(stream).await {
+        Ok(stream) => stream,
+        // As a check whether the port is open does.
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        Err(error) => return Err(ConnectionError::Handshake(error)),
+    };
     let mut frames: Frames = Framed::new(stream, FrameCodec::with_limit(SMALL_FRAME));
-    let Some(frame) = frames.next().await.transpose()? else {
+    let Some(frame) = next(&mut frames).await? else {
         return Ok(None);
     };
     match frame.kind {
@@ -205,8 +224,8 @@ async fn converse(
                 }
                 write(&mut frames, queued.drain(..)).await?;
             }
-            frame = frames.next() => {
-                let Some(frame) = frame.transpose()? else {
+            frame = next(&mut frames) => {
+                let Some(frame) = frame? else {
                     return Ok(());
                 };
                 silence.as_mut().reset(tokio::time::Instant::now() + patience);
@@ -217,6 +236,15 @@ async fn converse(
             }
         }
     }
+}
+
+/// Returns the next frame, none at the end. Cancel safe.
+async fn next(frames: &mut Frames) -> Result<Option<ReporterFrame>, ConnectionError> {
+    let frame = frames.next().await.transpose();
+    frame.map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidData => ConnectionError::NotFrame(error),
+        _ => ConnectionError::Io(error),
+    })
 }
 
 /// Hands a report to the state. Returns the endpoints that answer it.

@@ -7,7 +7,11 @@ use std::sync::atomic::AtomicU64;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _},
-    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::{ConstGauge, Gauge},
+    },
     registry::Registry,
 };
 use stillwake_proto::report::Role;
@@ -21,6 +25,8 @@ pub(crate) struct Metrics {
     reports: Counter,
     rejected: Family<ReasonLabel, Counter>,
     refused: Family<ReasonLabel, Counter>,
+    unidentified: Gauge,
+    refused_scalers: Family<ReasonLabel, Counter>,
     calls: Family<CallLabels, Counter>,
     pushes: Counter,
 }
@@ -47,16 +53,6 @@ struct ObjectLabels {
     scaled_object: String,
 }
 
-/// Why a connection of a reporter was closed by us or broke.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Refusal {
-    Broken,
-    Denied,
-    Protocol,
-    Timeout,
-    TooMany,
-}
-
 impl Metrics {
     pub(crate) fn register(&self, aggregator: &Aggregator, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("stillwake_aggregator");
@@ -70,6 +66,16 @@ impl Metrics {
             "connections_refused",
             "Reporters' connections that broke or were refused, by reason",
             self.refused.clone(),
+        );
+        registry.register(
+            "unidentified_connections",
+            "Reporters' connections that have not said yet who they are",
+            self.unidentified.clone(),
+        );
+        registry.register(
+            "scaler_connections_refused",
+            "KEDA's connections that were refused, by reason",
+            self.refused_scalers.clone(),
         );
         registry.register(
             "calls",
@@ -94,15 +100,20 @@ impl Metrics {
         self.rejected.get_or_create(&ReasonLabel { reason }).inc();
     }
 
-    pub(crate) fn refused(&self, refusal: Refusal) {
-        let reason = match refusal {
-            Refusal::Broken => "broken",
-            Refusal::Denied => "denied",
-            Refusal::Protocol => "protocol",
-            Refusal::Timeout => "timeout",
-            Refusal::TooMany => "too_many",
-        };
+    /// Counts a reporter's connection that broke or was refused. The reasons are few and ours.
+    pub(crate) fn refused(&self, reason: &'static str) {
         self.refused.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    /// Counts a gRPC connection that was refused. The reasons are few and ours.
+    pub(crate) fn refused_scaler(&self, reason: &'static str) {
+        let label = ReasonLabel { reason };
+        self.refused_scalers.get_or_create(&label).inc();
+    }
+
+    /// Returns how many reporters' connections have not said yet who they are.
+    pub(crate) fn unidentified(&self) -> &Gauge {
+        &self.unidentified
     }
 
     pub(crate) fn called(&self, method: &'static str, code: Code) {
@@ -115,6 +126,10 @@ impl Metrics {
     }
 }
 
+fn gauge(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
 /// Reads the loads at each scrape.
 #[derive(Debug)]
 struct LoadCollector(Aggregator);
@@ -123,10 +138,11 @@ type Loads = Family<ObjectLabels, Gauge<f64, AtomicU64>>;
 
 impl Collector for LoadCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let (overview, sidecars, activators) = self.0.update(|state, now| {
-            let connected = |role| i64::try_from(state.connected(role)).unwrap_or(i64::MAX);
+        let (overview, sidecars, activators, uncounted) = self.0.update(|state, now| {
+            let connected = |role| gauge(state.connected(role));
             let (sidecars, activators) = (connected(Role::Sidecar), connected(Role::Activator));
-            (state.overview(now), sidecars, activators)
+            let uncounted = gauge(state.uncounted_pods());
+            (state.overview(now), sidecars, activators, uncounted)
         });
         let reporters = Family::<RoleLabel, Gauge>::default();
         for (role, count) in [("sidecar", sidecars), ("activator", activators)] {
@@ -139,6 +155,14 @@ impl Collector for LoadCollector {
             reporters.metric_type(),
         )?;
         reporters.encode(described)?;
+        let pods = ConstGauge::new(uncounted);
+        let described = encoder.encode_descriptor(
+            "uncounted_pods",
+            "Ready pods of scaled workloads that have no sidecar",
+            None,
+            pods.metric_type(),
+        )?;
+        pods.encode(described)?;
 
         let [in_flight, held, concurrency, rate, unknown] =
             std::array::from_fn::<_, 5, _>(|_| Loads::default());

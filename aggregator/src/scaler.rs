@@ -6,7 +6,7 @@ mod push;
 mod service;
 
 use std::{
-    io,
+    fmt, io,
     net::SocketAddr,
     pin::Pin,
     sync::Arc,
@@ -29,7 +29,10 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::{Server, server::Connected};
 
 use self::service::Service;
-use crate::aggregator::Aggregator;
+use crate::{
+    aggregator::Aggregator,
+    shares::{Share, Shares},
+};
 
 /// A connection whose node died is noticed within this and [`KEEPALIVE_TIMEOUT`]; KEDA sends no pings itself.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
@@ -56,9 +59,9 @@ pub(crate) async fn serve(
     let (accepted, incoming) = mpsc::channel(ACCEPTED_QUEUE);
     let settings = aggregator.settings();
     let accepting = tokio::spawn(accept_all(
+        aggregator.clone(),
         listener,
         acceptor,
-        settings.max_scaler_connections,
         accepted,
         stop.clone(),
     ));
@@ -91,23 +94,30 @@ pub(crate) async fn serve(
 }
 
 async fn accept_all(
+    aggregator: Aggregator,
     listener: TcpListener,
     acceptor: Acceptor,
-    most: usize,
     accepted: mpsc::Sender<io::Result<ScalerConnection>>,
     stop: CancellationToken,
 ) {
-    let places = Arc::new(Semaphore::new(most));
+    let settings = aggregator.settings();
+    let shares = Shares::new(settings.max_scaler_connections_per_address);
+    let places = Arc::new(Semaphore::new(settings.max_scaler_connections));
     loop {
         let (stream, peer) = tokio::select! {
             () = stop.cancelled() => return,
             connection = accept(&listener) => connection,
         };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            tracing::warn!(%peer, "Too many gRPC connections, refusing one");
+        let Some(share) = shares.take(peer.ip()) else {
+            refused(&aggregator, peer, "address", &"its address has too many");
             continue;
         };
-        let (acceptor, accepted, stop) = (acceptor.clone(), accepted.clone(), stop.clone());
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            refused(&aggregator, peer, "too_many", &"there are too many");
+            continue;
+        };
+        let (aggregator, acceptor) = (aggregator.clone(), acceptor.clone());
+        let (accepted, stop) = (accepted.clone(), stop.clone());
         // Aside, so that a slow handshake keeps nobody waiting; the acceptor bounds its time.
         tokio::spawn(async move {
             let handshake = tokio::select! {
@@ -119,14 +129,31 @@ async fn accept_all(
                     let connection = ScalerConnection {
                         io,
                         peer,
+                        _share: share,
                         _place: place,
                     };
                     // Fails only when the server has stopped.
                     let _ = accepted.send(Ok(connection)).await;
                 }
-                Err(error) => tracing::debug!(%peer, %error, "A gRPC connection failed to begin"),
+                // As a check whether the port is open does.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+                Err(error) => refused(&aggregator, peer, "handshake", &error),
             }
         });
+    }
+}
+
+fn refused(
+    aggregator: &Aggregator,
+    peer: SocketAddr,
+    reason: &'static str,
+    error: &dyn fmt::Display,
+) {
+    aggregator.metrics().refused_scaler(reason);
+    if aggregator.is_news(peer.ip(), "scaler", reason) {
+        tracing::warn!(%peer, reason, %error, "Refused a gRPC connection; more like this are logged at debug");
+    } else {
+        tracing::debug!(%peer, reason, %error, "Refused a gRPC connection");
     }
 }
 
@@ -135,6 +162,7 @@ async fn accept_all(
 struct ScalerConnection {
     io: MaybeTls,
     peer: SocketAddr,
+    _share: Share,
     _place: OwnedSemaphorePermit,
 }
 

@@ -27,10 +27,17 @@ pub struct Settings {
     pub connection_age: Duration,
     /// How long a reporter may take for its first frame.
     pub hello_timeout: Duration,
-    /// Most connections of reporters at a time.
+    /// Most connections of reporters that have said who they are, at a time.
     pub max_connections: usize,
+    /// Most connections of reporters that have not said yet who they are, at a time. Further ones wait to be accepted,
+    /// so that when thousands come at once after a restart none of them is sent away.
+    pub max_unidentified: usize,
+    /// Most of those from one IP address. Further ones are closed.
+    pub max_unidentified_per_address: usize,
     /// Most gRPC connections at a time.
     pub max_scaler_connections: usize,
+    /// Most of those from one IP address; a KEDA has one for each way in which its triggers use TLS.
+    pub max_scaler_connections_per_address: usize,
     /// Most gRPC streams at a time; KEDA opens two for each `ScaledObject`.
     pub max_streams: usize,
     /// Most workloads that one activator may name.
@@ -50,7 +57,10 @@ impl Default for Settings {
             connection_age: Duration::from_mins(5),
             hello_timeout: Duration::from_secs(5),
             max_connections: 20_000,
+            max_unidentified: 1_000,
+            max_unidentified_per_address: 100,
             max_scaler_connections: 1_000,
+            max_scaler_connections_per_address: 100,
             max_streams: 20_000,
             max_held_workloads: 10_000,
             max_queued_endpoints: 1_000,

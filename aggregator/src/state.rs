@@ -6,6 +6,7 @@
 mod held;
 mod reading;
 mod reporters;
+mod uncounted;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -16,7 +17,7 @@ use stillwake_proto::report::{Endpoint, Port, Role, Workload};
 use tokio::time::Instant;
 
 pub(crate) use self::reading::{Load, Unknown, Wake};
-use self::{held::Activator, reporters::Sidecar};
+use self::{held::Activator, reporters::Sidecar, uncounted::Told};
 use crate::{
     history::{History, Moment, span},
     membership::{MembershipEvent, Pod, ScaledObject},
@@ -63,6 +64,8 @@ pub(crate) struct State {
     scaled_objects: BTreeMap<ScaledObjectKey, ScaledObject>,
     workloads: HashMap<Workload, Entry>,
     effects: Vec<Effect>,
+    /// What was said of pods without a sidecar.
+    told: BTreeMap<ScaledObjectKey, Told>,
 }
 
 #[derive(Clone, Debug)]
@@ -144,6 +147,7 @@ impl State {
             scaled_objects: BTreeMap::new(),
             workloads: HashMap::new(),
             effects: Vec::new(),
+            told: BTreeMap::new(),
         }
     }
 

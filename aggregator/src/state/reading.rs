@@ -24,7 +24,7 @@ const PANIC_DIVISOR: u32 = 10;
 const LEAST_RATE_SPAN: Duration = Duration::from_secs(1);
 
 /// Names of pods that an answer lists at most.
-const MAX_NAMES: usize = 10;
+pub(super) const MAX_NAMES: usize = 10;
 
 /// What is known about a workload's load.
 #[derive(Clone, Debug, PartialEq)]

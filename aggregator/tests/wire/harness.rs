@@ -3,6 +3,7 @@
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
 use futures_util::{SinkExt as _, StreamExt as _};
+use prometheus_client::{encoding::text, registry::Registry};
 use stillwake_aggregator::{Aggregator, MembershipEvent, Pod, ScaledObject, Settings};
 use stillwake_proto::{
     REPORT_VERSION,
@@ -13,7 +14,7 @@ use stillwake_proto::{
     },
     scaler::{GetMetricsRequest, ScaledObjectRef, external_scaler_client::ExternalScalerClient},
 };
-use stillwake_runtime::tls::Acceptor;
+use stillwake_runtime::tls::{Acceptor, MaybeTls};
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinHandle,
@@ -73,25 +74,39 @@ pub(crate) fn metric(name: &str, metadata: &[(&str, &str)]) -> GetMetricsRequest
 impl Rig {
     /// Starts an aggregator that knows the `ScaledObject` `shop/web-scaler`, but is not synced.
     pub(crate) async fn start(settings: Settings, acceptor: Acceptor) -> Self {
-        let aggregator = Aggregator::new(settings);
+        Self::serve(Aggregator::new(settings), acceptor.clone(), acceptor).await
+    }
+
+    /// The same for an aggregator that was made otherwise, with a way to take connections for each of its ports.
+    pub(crate) async fn serve(aggregator: Aggregator, reports: Acceptor, keda: Acceptor) -> Self {
+        let ingest = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::serve_on(ingest, aggregator, reports, keda).await
+    }
+
+    /// The same on a port that is there already.
+    pub(crate) async fn serve_on(
+        ingest: TcpListener,
+        aggregator: Aggregator,
+        reports: Acceptor,
+        keda: Acceptor,
+    ) -> Self {
         aggregator.apply(MembershipEvent::ScaledObject(ScaledObject {
             namespace: "shop".to_owned(),
             name: "web-scaler".to_owned(),
             workload: workload(),
             polling_interval: Duration::from_secs(30),
         }));
-        let listener = async || TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (ingest, scaler) = (listener().await, listener().await);
+        let scaler = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stop = CancellationToken::new();
         let addresses = (ingest.local_addr().unwrap(), scaler.local_addr().unwrap());
         let mut servers = Vec::new();
-        let (served, tls, token) = (aggregator.clone(), acceptor.clone(), stop.clone());
+        let (served, token) = (aggregator.clone(), stop.clone());
         servers.push(tokio::spawn(async move {
-            served.serve_ingest(ingest, tls, token).await;
+            served.serve_ingest(ingest, reports, token).await;
         }));
         let (served, token) = (aggregator.clone(), stop.clone());
         servers.push(tokio::spawn(async move {
-            served.serve_scaler(scaler, acceptor, token).await;
+            served.serve_scaler(scaler, keda, token).await;
         }));
         Self {
             aggregator,
@@ -113,6 +128,25 @@ impl Rig {
         Client::connect(format!("http://{}", self.scaler))
             .await
             .unwrap()
+    }
+
+    /// Returns the value of one line of the metrics page, 0 if it is not there.
+    pub(crate) fn metric(&self, name: &str) -> u64 {
+        let mut registry = Registry::default();
+        self.aggregator.register_metrics(&mut registry);
+        let mut page = String::new();
+        text::encode(&mut page, &registry).unwrap();
+        let value = page.lines().find_map(|line| {
+            let value = line.strip_prefix("stillwake_aggregator_")?;
+            value.strip_prefix(name)?.strip_prefix(' ')
+        });
+        value.map_or(0, |value| value.parse().unwrap())
+    }
+
+    /// Returns the requests in flight of the one workload.
+    pub(crate) fn in_flight(&self) -> u64 {
+        let state = self.aggregator.debug_state();
+        state["scaled_objects"][0]["in_flight"].as_u64().unwrap()
     }
 
     /// Waits until both servers have returned after `stop`.
@@ -148,7 +182,7 @@ pub(crate) async fn eventually<T: std::fmt::Debug>(
 
 /// A sidecar or an activator.
 pub(crate) struct Reporter {
-    pub(crate) frames: Framed<TcpStream, FrameCodec<ReporterFrame, AggregatorFrame>>,
+    pub(crate) frames: Framed<MaybeTls, FrameCodec<ReporterFrame, AggregatorFrame>>,
     elapsed: u64,
 }
 
@@ -171,16 +205,41 @@ pub(crate) fn hello(role: Role, uid: &str) -> Hello {
 
 impl Reporter {
     pub(crate) async fn connect(rig: &Rig, role: Role, uid: &str) -> Self {
+        Self::greet(rig, hello(role, uid)).await
+    }
+
+    /// Connects with a hello that is taken.
+    pub(crate) async fn greet(rig: &Rig, hello: Hello) -> Self {
         let mut reporter = Self::open(rig).await;
-        reporter.send(Kind::Hello(hello(role, uid))).await;
-        let pace = reporter.hear().await;
-        assert!(matches!(pace, aggregator_frame::Kind::Pace(_)), "{pace:?}");
+        reporter.begin(hello).await;
         reporter
+    }
+
+    /// Says a hello that is taken.
+    pub(crate) async fn begin(&mut self, hello: Hello) {
+        self.send(Kind::Hello(hello)).await;
+        let pace = self.hear().await;
+        assert!(matches!(pace, aggregator_frame::Kind::Pace(_)), "{pace:?}");
+    }
+
+    /// Connects with a hello that may be taken or not.
+    pub(crate) async fn is_taken(rig: &Rig, hello: Hello) -> bool {
+        let mut reporter = Self::open(rig).await;
+        let kind = Some(Kind::Hello(hello));
+        // It may be hung up on before.
+        reporter.frames.send(ReporterFrame { kind }).await.ok();
+        matches!(within(reporter.frames.next()).await, Some(Ok(_)))
     }
 
     /// Connects and says nothing.
     pub(crate) async fn open(rig: &Rig) -> Self {
-        let stream = TcpStream::connect(rig.ingest).await.unwrap();
+        Self::over(MaybeTls::Plain(
+            TcpStream::connect(rig.ingest).await.unwrap(),
+        ))
+    }
+
+    /// Says nothing yet on a connection.
+    pub(crate) fn over(stream: MaybeTls) -> Self {
         Self {
             frames: Framed::new(stream, FrameCodec::default()),
             elapsed: 0,

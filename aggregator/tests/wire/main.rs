@@ -3,6 +3,16 @@
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod identities;
+#[cfg(test)]
 mod reporters;
 #[cfg(test)]
+mod restart;
+#[cfg(test)]
 mod scaler;
+#[cfg(test)]
+mod tls;
+#[cfg(test)]
+mod tokens;

@@ -1,18 +1,18 @@
 //! The reporters' side, and what an operator sees.
 
-use futures_util::{SinkExt as _, StreamExt as _};
+use std::time::Duration;
+
 use prometheus_client::{encoding::text, registry::Registry};
 use stillwake_aggregator::{
-    Aggregator, Denied, Identify, Identity, MembershipEvent, Settings, TrustHello,
+    Aggregator, Denied, Identify, Identity, MembershipEvent, Notice, Pod, Settings, TokenError,
+    TrustHello,
 };
-use stillwake_proto::report::{
-    Endpoint, Hello, ReporterFrame, Role, aggregator_frame, reporter_frame::Kind,
-};
+use stillwake_proto::report::{Endpoint, Hello, Role, aggregator_frame, reporter_frame::Kind};
 use stillwake_runtime::{readiness::Readiness, tls::Acceptor};
-use tokio::{io::AsyncWriteExt as _, net::TcpListener};
+use tokio::{io::AsyncWriteExt as _, net::TcpListener, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::harness::{Reporter, Rig, eventually, hello, pod, within};
+use crate::harness::{Reporter, Rig, eventually, hello, pod, within, workload};
 
 async fn endpoint(reporter: &mut Reporter) -> Endpoint {
     match reporter.hear().await {
@@ -73,7 +73,7 @@ async fn a_first_frame_that_is_no_valid_hello_ends_the_connection() {
 #[tokio::test]
 async fn a_reporter_that_says_nothing_is_hung_up_on() {
     let rig = Rig::synced(Settings {
-        hello_timeout: std::time::Duration::from_millis(20),
+        hello_timeout: Duration::from_millis(20),
         ..Settings::default()
     })
     .await;
@@ -101,18 +101,10 @@ async fn connections_beyond_the_bound_are_closed_and_a_place_that_is_left_is_giv
     })
     .await;
     let first = Reporter::connect(&rig, Role::Sidecar, "a").await;
-    let mut second = Reporter::open(&rig).await;
-    second.closed().await;
+    assert!(!Reporter::is_taken(&rig, hello(Role::Sidecar, "b")).await);
     drop(first);
     eventually(async || connected(&rig, "sidecars"), |count| *count == 0).await;
-    let place = async || {
-        let mut next = Reporter::open(&rig).await;
-        let kind = Some(Kind::Hello(hello(Role::Sidecar, "b")));
-        next.frames.send(ReporterFrame { kind }).await.ok();
-        within(next.frames.next())
-            .await
-            .is_some_and(|heard| heard.is_ok())
-    };
+    let place = async || Reporter::is_taken(&rig, hello(Role::Sidecar, "b")).await;
     eventually(place, |is_served| *is_served).await;
 }
 
@@ -144,7 +136,7 @@ async fn the_one_who_identifies_has_the_last_word() {
             if hello.uid == "a" {
                 TrustHello.identify(hello)
             } else {
-                Err(Denied::Token("it is of another pod".to_owned()))
+                Err(Denied::Token(TokenError::NotOfPod))
             }
         }
     }
@@ -215,6 +207,38 @@ async fn metrics_and_the_debug_state_tell_what_is_going_on() {
     ] {
         assert!(page.contains(&line), "{line} is missing from:\n{page}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_without_a_sidecar_are_told_counted_and_named() {
+    let rig = Rig::synced(Settings {
+        grace: Duration::ZERO,
+        ..Settings::default()
+    })
+    .await;
+    let mut waits = Box::pin(rig.aggregator.notices());
+    let at_once = timeout(Duration::ZERO, waits.as_mut()).await;
+    assert!(at_once.is_err(), "there is nothing to tell: {at_once:?}");
+    rig.aggregator.apply(pod("a"));
+    rig.aggregator.apply(MembershipEvent::Pod(Pod {
+        uid: "b".to_owned(),
+        name: "pod-b".to_owned(),
+        workload: workload(),
+        ready: true,
+        reports: false,
+    }));
+    let expected = Notice::Uncounted {
+        namespace: "shop".to_owned(),
+        name: "web-scaler".to_owned(),
+        workload: workload(),
+        pods: vec!["pod-b".to_owned()],
+        total: 1,
+    };
+    assert_eq!(within(waits).await, [expected]);
+    assert_eq!(rig.metric("uncounted_pods"), 1);
+    let state = rig.aggregator.debug_state();
+    let object = &state["scaled_objects"][0];
+    assert_eq!(object["uncounted_pods"], serde_json::json!(["pod-b"]));
 }
 
 #[tokio::test]
