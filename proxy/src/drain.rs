@@ -1,6 +1,7 @@
 //! Says that the process is going away, so that connections end as soon as their requests allow.
 //!
-//! Does not count connections and does not decide when the process may exit.
+//! In two steps: *draining* tells clients to go, and may begin long before the end; *leaving* is the end itself, from
+//! which on listeners close. Does not count connections and does not decide when the process may exit.
 
 use std::sync::{
     Arc,
@@ -9,9 +10,10 @@ use std::sync::{
 
 use tokio::sync::Notify;
 
-/// Whether to drain. Clones share it; it never goes back.
+/// How far the process is on its way out. Clones share it; it never goes back.
 ///
-/// A `CancellationToken` would do but for the cost: the relay asks on every wake-up, and here that is one load.
+/// A `CancellationToken` for each step would do but for the cost: the relay asks on every wake-up, and here that is one
+/// load.
 #[derive(Clone, Debug, Default)]
 pub struct Drain {
     shared: Arc<Shared>,
@@ -19,20 +21,33 @@ pub struct Drain {
 
 #[derive(Debug, Default)]
 struct Shared {
-    begun: AtomicBool,
+    draining: AtomicBool,
+    leaving: AtomicBool,
     told: Notify,
 }
 
 impl Drain {
-    /// Begins to drain. Beginning twice is the same as once.
+    /// Begins to drain: connections are closed as soon as that costs no request, and new ones are still served. Beginning
+    /// twice is the same as once.
     pub fn begin(&self) {
-        self.shared.begun.store(true, Ordering::Release);
+        self.shared.draining.store(true, Ordering::Release);
         self.shared.told.notify_waiters();
+    }
+
+    /// Begins to drain if that has not begun, and lets listeners close once nobody comes any more.
+    pub fn leave(&self) {
+        self.shared.leaving.store(true, Ordering::Release);
+        self.begin();
     }
 
     /// Whether draining has begun.
     pub fn is_draining(&self) -> bool {
-        self.shared.begun.load(Ordering::Acquire)
+        self.shared.draining.load(Ordering::Acquire)
+    }
+
+    /// Whether listeners may close.
+    pub fn is_leaving(&self) -> bool {
+        self.shared.leaving.load(Ordering::Acquire)
     }
 
     /// Waits until draining has begun; returns at once if it has.
@@ -41,11 +56,27 @@ impl Drain {
     ///
     /// Safe: it may be dropped and called again.
     pub async fn draining(&self) {
-        let told = self.shared.told.notified();
-        tokio::pin!(told);
-        // Enlisted before the flag is read: a `begin` in between is not missed.
-        told.as_mut().enable();
-        if !self.is_draining() {
+        self.until(Self::is_draining).await;
+    }
+
+    /// Waits until listeners may close; returns at once if they may.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: it may be dropped and called again.
+    pub async fn leaving(&self) {
+        self.until(Self::is_leaving).await;
+    }
+
+    async fn until(&self, step: impl Fn(&Self) -> bool) {
+        loop {
+            let told = self.shared.told.notified();
+            tokio::pin!(told);
+            // Enlisted before the flag is read: a step in between is not missed.
+            told.as_mut().enable();
+            if step(self) {
+                return;
+            }
             told.await;
         }
     }
@@ -77,5 +108,22 @@ mod tests {
         assert!(poll_once(first).is_ready());
         assert!(poll_once(second).is_ready());
         assert!(poll_once(pin!(drain.draining())).is_ready());
+    }
+
+    #[test]
+    fn leaving_comes_after_draining_and_includes_it() {
+        let drain = Drain::default();
+        let mut leaving = pin!(drain.leaving());
+        assert!(poll_once(leaving.as_mut()).is_pending());
+        drain.begin();
+        assert!(poll_once(leaving.as_mut()).is_pending());
+        assert!(!drain.is_leaving());
+        drain.leave();
+        assert!(drain.is_leaving());
+        assert!(poll_once(leaving).is_ready());
+
+        let at_once = Drain::default();
+        at_once.leave();
+        assert!(at_once.is_draining());
     }
 }

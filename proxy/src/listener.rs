@@ -1,4 +1,4 @@
-//! Accepts connections and relays each in a task of its own, until they have drained.
+//! Accepts connections and relays each in a task of its own, until the process leaves and they have drained.
 //!
 //! Does not bind, and takes every connection that comes: how many an app bears is not for the relay to say.
 
@@ -18,10 +18,10 @@ use crate::{
     relay::{Relay, Upstream},
 };
 
-/// Serves `listener` until it has drained or is aborted.
+/// Serves `listener` until the process leaves and it has drained, or is aborted.
 ///
-/// New connections are accepted also while draining, for as long as routing still sends them here. Once there has been
-/// none for [`RelaySettings::settle`](crate::relay::RelaySettings::settle) on any listener of `relay`, the listener
+/// New connections are accepted also while draining, for as long as routing still sends them here. Once the process leaves
+/// and there has been none for [`RelaySettings::settle`](crate::relay::RelaySettings::settle) on any listener of `relay`, the listener
 /// closes: one port of a pod must not refuse connections while another still drains. `abort` resets what is left.
 ///
 /// # Cancel safety
@@ -36,10 +36,10 @@ pub async fn serve(
 ) {
     let mut connections = JoinSet::new();
     let mut open = relay.open_connections();
-    // Set while draining with no connection open.
+    // Set while leaving with no connection open.
     let mut settled: Option<Instant> = None;
     loop {
-        settled = (drain.is_draining() && *open.borrow_and_update() == 0)
+        settled = (drain.is_leaving() && *open.borrow_and_update() == 0)
             .then(|| settled.unwrap_or_else(|| Instant::now() + relay.settings().settle));
         let waits = settled.is_some();
         let settles = sleep_until(settled.unwrap_or_else(Instant::now));
@@ -55,9 +55,9 @@ pub async fn serve(
                     drop(counted);
                 });
             }
-            () = drain.draining(), if !drain.is_draining() => {}
-            // Only of interest while draining: otherwise nothing follows from it.
-            Ok(()) = open.changed(), if drain.is_draining() => {}
+            () = drain.leaving(), if !drain.is_leaving() => {}
+            // Only of interest while leaving: otherwise nothing follows from it.
+            Ok(()) = open.changed(), if drain.is_leaving() => {}
             () = settles, if waits => return,
         }
     }

@@ -17,6 +17,7 @@ use stillwake_proto::{
         AggregatorFrame, Endpoint, Hello, ReporterFrame, aggregator_frame, reporter_frame::Kind,
     },
 };
+use stillwake_runtime::tls::{ConnectError, MaybeTls};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
@@ -37,7 +38,7 @@ use crate::{
 
 type Codec = FrameCodec<ReporterFrame, AggregatorFrame>;
 
-/// How long a connection attempt may take.
+/// How long a connection attempt may take, until TLS stands where it is used.
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 
 /// How long a frame may take to be handed to the kernel; reached when the aggregator has stopped reading.
@@ -60,6 +61,12 @@ enum ConnectionError {
     Token { path: PathBuf, source: io::Error },
     #[error("cannot connect: {0}")]
     Connect(#[source] io::Error),
+    #[error("no TLS connection as {host}: {source}")]
+    Tls {
+        host: String,
+        #[source]
+        source: ConnectError,
+    },
     #[error("no answer to the connection attempt within {CONNECT_LIMIT:?}")]
     ConnectLimit,
     #[error("cannot send: {0}")]
@@ -75,6 +82,8 @@ enum ConnectionError {
 /// One aggregator address, for as long as it is to be told.
 pub(crate) struct Connection {
     pub(crate) address: SocketAddr,
+    /// Who the aggregator has to prove that it is.
+    pub(crate) host: String,
     pub(crate) config: Arc<ReportingConfig>,
     pub(crate) source: Arc<dyn Source>,
     pub(crate) endpoints: mpsc::Sender<Endpoint>,
@@ -101,7 +110,7 @@ impl Connection {
                     let began = Instant::now();
                     self.entry.connected();
                     tracing::info!(address = %self.address, "Reporting");
-                    let (reading, writing) = stream.into_split();
+                    let (reading, writing) = tokio::io::split(stream);
                     let outcome = self.converse(reading, writing, hello).await;
                     if began.elapsed() >= LIVED {
                         backoff.reset();
@@ -128,19 +137,33 @@ impl Connection {
         }
     }
 
-    async fn connect(&self) -> Result<TcpStream, ConnectionError> {
-        let stream = timeout(CONNECT_LIMIT, TcpStream::connect(self.address))
+    async fn connect(&self) -> Result<MaybeTls, ConnectionError> {
+        let attempt = async {
+            let stream = self
+                .connect_plain()
+                .await
+                .map_err(ConnectionError::Connect)?;
+            let Some(trust) = &self.config.trust else {
+                return Ok(MaybeTls::Plain(stream));
+            };
+            let secured = trust.connect(&self.host, stream).await;
+            secured.map_err(|source| ConnectionError::Tls {
+                host: self.host.clone(),
+                source,
+            })
+        };
+        timeout(CONNECT_LIMIT, attempt)
             .await
             .map_err(|_| ConnectionError::ConnectLimit)?
-            .map_err(ConnectionError::Connect)?;
+    }
+
+    async fn connect_plain(&self) -> io::Result<TcpStream> {
+        let stream = TcpStream::connect(self.address).await?;
         // An edge must not wait for the acknowledgement of the report before it.
-        stream.set_nodelay(true).map_err(ConnectionError::Connect)?;
+        stream.set_nodelay(true)?;
         let socket = SockRef::from(&stream);
-        let keepalive = TcpKeepalive::new().with_time(ACKNOWLEDGE_LIMIT);
-        socket
-            .set_tcp_user_timeout(Some(ACKNOWLEDGE_LIMIT))
-            .and_then(|()| socket.set_tcp_keepalive(&keepalive))
-            .map_err(ConnectionError::Connect)?;
+        socket.set_tcp_user_timeout(Some(ACKNOWLEDGE_LIMIT))?;
+        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(ACKNOWLEDGE_LIMIT))?;
         Ok(stream)
     }
 
@@ -202,6 +225,8 @@ impl Connection {
                 }
                 // From a newer aggregator.
                 Ok(None) => {}
+                // TLS without its own goodbye: the aggregator's process has ended.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
                 Err(error) => return ConnectionError::Receive(error),
             }
         }

@@ -6,10 +6,12 @@
 use std::{fmt, path::PathBuf, time::Duration};
 
 use stillwake_proto::report::{Hello, reporter_frame};
+use stillwake_runtime::tls::Trust;
 use tokio::sync::watch;
 
 mod backoff;
 mod connection;
+mod names;
 mod reporter;
 mod schedule;
 mod status;
@@ -26,8 +28,13 @@ pub const MINIMUM_GAP: Duration = Duration::from_millis(50);
 /// Where to report, as whom, and how eagerly.
 #[derive(Clone, PartialEq)]
 pub struct ReportingConfig {
-    /// Aggregators as `host:port`. Every address of every name gets a connection of its own. May be empty.
+    /// Aggregators as `host:port`. Every address gets a connection of its own, once even if several names have it. May
+    /// be empty.
     pub aggregators: Vec<String>,
+    /// Authorities that an aggregator's certificate must come from. With them every connection is TLS and the aggregator
+    /// has to be the host that its name begins with (of several names with the same address the first); without them
+    /// none is.
+    pub trust: Option<Trust>,
     /// Sent first on each connection. Its version is set to the one this build speaks, and its token to the content
     /// of `token_file` if there is one.
     pub hello: Hello,
@@ -40,10 +47,11 @@ pub struct ReportingConfig {
 }
 
 impl ReportingConfig {
-    /// Returns a configuration with the default intervals and no token file.
+    /// Returns a configuration with the default intervals, for plaintext and without a token file.
     pub fn new(aggregators: Vec<String>, hello: Hello) -> Self {
         Self {
             aggregators,
+            trust: None,
             hello,
             token_file: None,
             resolve_interval: RESOLVE_INTERVAL,
@@ -58,6 +66,7 @@ impl fmt::Debug for ReportingConfig {
         formatter
             .debug_struct("ReportingConfig")
             .field("aggregators", &self.aggregators)
+            .field("trust", &self.trust)
             .field("pod", &self.hello.pod)
             .field("uid", &self.hello.uid)
             .field("epoch", &self.hello.epoch)

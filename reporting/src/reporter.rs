@@ -1,27 +1,24 @@
 //! Finds the aggregators' addresses and keeps one connection to each.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt, io,
-    net::SocketAddr,
-    pin::Pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use stillwake_proto::report::Endpoint;
-use tokio::{net::lookup_host, sync::mpsc, task::JoinSet, time::sleep};
+use tokio::{sync::mpsc, task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::{ReportingConfig, Source, Status, connection::Connection};
+use crate::{
+    ReportingConfig, Source, Status,
+    connection::Connection,
+    names::{self, LookupError},
+};
 
 /// How soon names are resolved again after one of them failed.
 const RESOLVE_AGAIN: Duration = Duration::from_secs(1);
 
 /// Finds the addresses of `host:port`.
 type Lookup = Box<
-    dyn Fn(String) -> Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>
+    dyn Fn(String) -> Pin<Box<dyn Future<Output = Result<Vec<SocketAddr>, LookupError>> + Send>>
         + Send
         + Sync,
 >;
@@ -51,7 +48,7 @@ impl Reporter {
             config: Arc::new(config),
             source,
             status: Status::default(),
-            lookup: Box::new(|name| Box::pin(async { Ok(lookup_host(name).await?.collect()) })),
+            lookup: Box::new(|name| Box::pin(async move { names::lookup(&name).await })),
         }
     }
 
@@ -94,11 +91,11 @@ impl Reporter {
                     Some(addresses) => drop(resolved.insert(name, addresses)),
                     None => complete = false,
                 }
-                let addresses = resolved.values().flatten().copied().collect();
-                connections.become_those_of(&addresses, |address| {
+                connections.become_those_of(&self.places(&resolved), |address, host| {
                     let stop = stop.child_token();
                     let connection = Connection {
                         address,
+                        host: host.to_owned(),
                         config: Arc::clone(&self.config),
                         source: Arc::clone(&self.source),
                         endpoints: endpoints.clone(),
@@ -121,9 +118,23 @@ impl Reporter {
         }
     }
 
+    /// Returns each address with the host whose name has it, the first one of those that do.
+    fn places(&self, resolved: &BTreeMap<&str, Vec<SocketAddr>>) -> BTreeMap<SocketAddr, &str> {
+        let mut places = BTreeMap::new();
+        for name in &self.config.aggregators {
+            let addresses = resolved.get(name.as_str()).into_iter().flatten();
+            // What has addresses has been taken apart before.
+            let host = names::host_and_port(name).map_or(name.as_str(), |(host, _)| host);
+            for address in addresses {
+                places.entry(*address).or_insert(host);
+            }
+        }
+        places
+    }
+
     /// Returns the addresses of a name, `None` if it cannot be resolved now.
     async fn resolve<'a>(&self, name: &'a str) -> (&'a str, Option<Vec<SocketAddr>>) {
-        // Spares a thread for what needs no name server.
+        // Whatever becomes of names, an address is one.
         if let Ok(address) = name.parse() {
             return (name, Some(vec![address]));
         }
@@ -156,20 +167,20 @@ impl Connections {
     /// Tells connections to other addresses to stop, and begins those that are missing.
     fn become_those_of<T: Future<Output = ()> + Send + 'static>(
         &mut self,
-        addresses: &BTreeSet<SocketAddr>,
-        begin: impl Fn(SocketAddr) -> (T, CancellationToken),
+        places: &BTreeMap<SocketAddr, &str>,
+        begin: impl Fn(SocketAddr, &str) -> (T, CancellationToken),
     ) {
         self.stops.retain(|address, stop| {
-            let keep = addresses.contains(address);
+            let keep = places.contains_key(address);
             if !keep {
                 tracing::info!(%address, "Aggregator address is gone");
                 stop.cancel();
             }
             keep
         });
-        for address in addresses {
+        for (address, host) in places {
             self.stops.entry(*address).or_insert_with(|| {
-                let (task, stop) = begin(*address);
+                let (task, stop) = begin(*address, host);
                 self.tasks.spawn(task);
                 stop
             });

@@ -1,4 +1,4 @@
-//! One port for TLS and plaintext: the first byte of a connection tells which it is.
+//! One port for TLS and plaintext: the first byte of a connection tells which it is. The client's side is in [`Trust`].
 //!
 //! The only place that chooses a cryptography provider.
 
@@ -20,7 +20,11 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_rustls::{TlsAcceptor, TlsStream};
+
+mod client;
+
+pub use client::{ConnectError, Trust, TrustError};
 
 /// First byte of a TLS record that carries a handshake (RFC 8446, section 5.1).
 const HANDSHAKE_RECORD: u8 = 0x16;
@@ -117,7 +121,8 @@ impl Acceptor {
     ///
     /// # Errors
     ///
-    /// Fails when the handshake fails or takes longer than 10 s, and when the connection is of a kind that is not taken.
+    /// Fails when the handshake fails or takes longer than 10 s, and when the connection is of a kind that is not taken;
+    /// with [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) when the client closes before it has said anything.
     ///
     /// # Cancel safety
     ///
@@ -126,11 +131,14 @@ impl Acceptor {
         let refused = |why| Err(io::Error::new(io::ErrorKind::InvalidData, why));
         let established = async {
             let mut first = [0];
-            let begins_tls = stream.peek(&mut first).await? == 1 && first[0] == HANDSHAKE_RECORD;
+            if stream.peek(&mut first).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            let begins_tls = first[0] == HANDSHAKE_RECORD;
             match (&self.tls, begins_tls) {
-                (Some(acceptor), true) => {
-                    Ok(MaybeTls::Tls(Box::new(acceptor.accept(stream).await?)))
-                }
+                (Some(acceptor), true) => Ok(MaybeTls::Tls(Box::new(
+                    acceptor.accept(stream).await?.into(),
+                ))),
                 (None, true) => refused("TLS on a port without a certificate"),
                 (_, false) if self.require_tls => refused("plaintext on a port that requires TLS"),
                 (_, false) => Ok(MaybeTls::Plain(stream)),
@@ -145,7 +153,7 @@ impl Acceptor {
 pub enum MaybeTls {
     /// As it came.
     Plain(TcpStream),
-    /// After a handshake.
+    /// After a handshake, on either side of it.
     Tls(Box<TlsStream<TcpStream>>),
 }
 

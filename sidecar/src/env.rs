@@ -4,14 +4,17 @@
 
 use std::{ffi::OsString, fmt, net::IpAddr, net::SocketAddr, path::PathBuf, time::Duration};
 
-use stillwake_runtime::logging::Format;
+use stillwake_runtime::{logging::Format, tls::Trust};
 
 mod parse;
 mod variables;
 
+pub(crate) use parse::ports;
+pub(crate) use variables::CONTROL;
 use variables::{
-    ADDRESS, ADMIN, AGGREGATORS, DRAIN_GRACE, IDLE_WINDOW, IGNORE_PATHS, IGNORE_USER_AGENTS, LOG,
-    LOG_FORMAT, POD_ADDRESS, POD_NAME, POD_NAMESPACE, POD_UID, PORTS, READINESS, TOKEN_FILE,
+    ADDRESS, ADMIN, AGGREGATOR_CA, AGGREGATORS, DRAIN_GRACE, IDLE_WINDOW, IGNORE_PATHS,
+    IGNORE_USER_AGENTS, LOG, LOG_FORMAT, POD_ADDRESS, POD_NAME, POD_NAMESPACE, POD_UID, PORTS,
+    READINESS, TOKEN_FILE,
 };
 pub use variables::{VARIABLES, Variable};
 
@@ -65,6 +68,8 @@ pub struct Config {
     pub address: Option<IpAddr>,
     /// `host:port` of the aggregators; may be empty.
     pub aggregators: Vec<String>,
+    /// Authorities of the aggregators; `None` is plaintext.
+    pub trust: Option<Trust>,
     /// Who reports.
     pub pod: PodIdentity,
     /// How to find out that the app takes requests.
@@ -73,6 +78,8 @@ pub struct Config {
     pub token_file: Option<PathBuf>,
     /// Where the admin pages are served.
     pub admin: Option<SocketAddr>,
+    /// Name of the control socket.
+    pub control: Option<String>,
     /// Beginnings of paths that are not counted.
     pub ignore_paths: Vec<String>,
     /// Beginnings of user agents that are not counted.
@@ -88,15 +95,6 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads the process's environment.
-    ///
-    /// # Errors
-    ///
-    /// Names every variable that cannot be used.
-    pub fn from_environment() -> Result<Self, ConfigError> {
-        Self::read(|name| std::env::var_os(name))
-    }
-
     /// Reads variables from `lookup`; an empty value is the same as none.
     ///
     /// # Errors
@@ -110,6 +108,7 @@ impl Config {
         let ports = reader.required(&PORTS, "", parse::ports);
         let address = reader.optional(&ADDRESS, parse::standard);
         let aggregators = reader.list(&AGGREGATORS, parse::host_and_port);
+        let trust = reader.optional(&AGGREGATOR_CA, parse::trust);
         let reports = reader.is_set(&AGGREGATORS);
         let pod = reader.pod(address, reports);
         let first_port = ports
@@ -121,6 +120,7 @@ impl Config {
             .or(first_port.map(|port| ReadinessCheck::Tcp { port }));
         let token_file = reader.optional(&TOKEN_FILE, parse::standard);
         let admin = reader.optional(&ADMIN, parse::standard);
+        let control = reader.optional(&CONTROL, parse::socket_name);
         let ignore_paths = reader.list(&IGNORE_PATHS, parse::path);
         let ignore_user_agents = reader.list(&IGNORE_USER_AGENTS, parse::standard);
         let idle_window = reader.optional(&IDLE_WINDOW, parse::duration);
@@ -135,10 +135,12 @@ impl Config {
                 ports: ports?,
                 address,
                 aggregators,
+                trust,
                 pod,
                 readiness: readiness?,
                 token_file,
                 admin,
+                control,
                 ignore_paths,
                 ignore_user_agents,
                 idle_window: idle_window?,
@@ -151,6 +153,21 @@ impl Config {
             Some(config) if problems.is_empty() => Ok(config),
             _ => Err(ConfigError(problems)),
         }
+    }
+
+    /// Reads the name of the control socket alone, for who wants to reach the sidecar that listens on it.
+    ///
+    /// # Errors
+    ///
+    /// Says why there is none.
+    pub fn control(lookup: impl Fn(&str) -> Option<OsString>) -> Result<String, ConfigError> {
+        let mut reader = Reader {
+            lookup,
+            problems: Vec::new(),
+        };
+        let why = "so no sidecar can be reached";
+        let name = reader.required(&CONTROL, why, parse::socket_name);
+        name.ok_or(ConfigError(reader.problems))
     }
 
     /// Returns where the app is reached without the relay: at the address that clients dial, so that an app which is
@@ -184,7 +201,11 @@ impl fmt::Display for ConfigError {
         for Problem { variable, got, why } in &self.0 {
             write!(formatter, "\n  {} ", variable.name)?;
             match got {
-                Some(got) => write!(formatter, "is {got:?}")?,
+                // A bundle of certificates would bury what is wrong with it, and a key has no place in a log.
+                Some(got) => match got.split_once('\n') {
+                    Some((first, _)) => write!(formatter, "begins with {first:?}")?,
+                    None => write!(formatter, "is {got:?}")?,
+                },
                 None => formatter.write_str("is not set")?,
             }
             if !why.is_empty() {

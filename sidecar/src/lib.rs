@@ -13,6 +13,7 @@ use stillwake_proxy::{
     listener,
     relay::{Relay, RelaySettings, Upstream},
 };
+use stillwake_redirect::PortRedirect;
 use stillwake_reporting::{Reporter, ReportingConfig, random_epoch};
 use stillwake_runtime::{
     accept::{self, BindError},
@@ -31,12 +32,17 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+pub use control::ControlError;
+pub use stillwake_redirect::RedirectError;
+
 use crate::{
     env::{Config, PortPair},
     metrics::Pages,
     source::{SidecarSource, State},
 };
 
+pub mod command;
+mod control;
 pub mod env;
 mod metrics;
 mod readiness;
@@ -44,10 +50,6 @@ mod source;
 
 /// How long the last reports may take once nothing is served any more.
 const LAST_REPORT_LIMIT: Duration = Duration::from_secs(2);
-
-/// How long an idle thread that resolves names is kept. It is needed every 10 s, and its stack is a good part of what
-/// an idle sidecar takes.
-const THREAD_KEEP: Duration = Duration::from_secs(1);
 
 /// Reasons why the sidecar could not run to its regular end.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +60,9 @@ pub enum RunError {
     /// A port could not be listened on.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The control socket could not be listened on, or nobody was there to be told to drain.
+    #[error(transparent)]
+    Control(#[from] ControlError),
     /// The runtime or its signal handlers could not be set up.
     #[error("cannot set up the runtime: {0}")]
     Runtime(#[source] io::Error),
@@ -68,8 +73,9 @@ pub enum RunError {
 
 /// Runs the sidecar until a signal has ended it.
 ///
-/// SIGTERM or SIGINT begins to drain: the aggregators hear of it, responses say `Connection: close`, and connections are
-/// still accepted. It returns once every connection has ended or the grace is over, at a second signal at once.
+/// A drain begins with SIGTERM or SIGINT, or before that by the control socket: the aggregators hear of it, responses say
+/// `Connection: close`, and connections are still accepted. It returns once there was a signal and every connection has
+/// ended or the grace is over, at a second signal at once.
 ///
 /// # Errors
 ///
@@ -79,13 +85,38 @@ pub fn run(config: Config) -> Result<(), RunError> {
     limits::raise_open_files();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .thread_keep_alive(THREAD_KEEP)
         .build()
         .map_err(RunError::Runtime)?;
     runtime.block_on(async {
         let shutdown = Shutdown::on_signals().map_err(RunError::Runtime)?;
         serve(config, shutdown).await
     })
+}
+
+/// Tells the sidecar that listens on the control socket `name` to drain, and returns once it says that it does.
+///
+/// # Errors
+///
+/// Says why it does not. Takes 5 s at most.
+pub fn drain(name: &str) -> Result<(), RunError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(RunError::Runtime)?;
+    Ok(runtime.block_on(control::ask_to_drain(name))?)
+}
+
+/// Makes connections from outside the pod for each app port arrive at its listen port, in the network namespace of this
+/// process.
+///
+/// # Errors
+///
+/// Says what is missing, such as the capability `NET_ADMIN`.
+pub fn redirect(ports: &[PortPair]) -> Result<(), RedirectError> {
+    let redirects = ports
+        .iter()
+        .map(|&PortPair { listen, app }| PortRedirect { listen, app });
+    stillwake_redirect::apply(&redirects.collect::<Vec<_>>())
 }
 
 /// Serves until `shutdown` has ended it.
@@ -95,6 +126,7 @@ async fn serve(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
         Some(address) => Some(accept::bind("the admin pages", address)?),
         None => None,
     };
+    let control = config.control.as_deref().map(control::bind).transpose()?;
     // Stops what runs in the background, however this function is left.
     let stop = CancellationToken::new();
     let _stopped: DropGuard = stop.clone().drop_guard();
@@ -105,6 +137,12 @@ async fn serve(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
         app_ready,
         drain: Drain::default(),
     };
+    if let Some(listener) = control {
+        tokio::spawn(until(
+            stop.clone(),
+            control::serve(listener, state.drain.clone()),
+        ));
+    }
     let app_address = config.app_address();
     tokio::spawn(until(
         stop.clone(),
@@ -157,7 +195,7 @@ async fn serve(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
     drained
 }
 
-/// Waits for the end of all that is served: of itself once draining, or cut after the grace.
+/// Waits for the end of all that is served: of itself once told to leave, or cut after the grace.
 async fn end(
     mut served: JoinSet<()>,
     state: &State,
@@ -172,7 +210,7 @@ async fn end(
     if let Some(ended) = broken {
         return Ok(ended?);
     }
-    state.drain.begin();
+    state.drain.leave();
     let mut all_ended = async || {
         while let Some(ended) = served.join_next().await {
             ended?;
@@ -260,6 +298,7 @@ fn reporting(config: &Config, sockets: &[(SocketAddr, u16)]) -> ReportingConfig 
         ..Hello::default()
     };
     ReportingConfig {
+        trust: config.trust.clone(),
         token_file: config.token_file.clone(),
         ..ReportingConfig::new(config.aggregators.clone(), hello)
     }

@@ -97,7 +97,7 @@ impl Collector for Pages {
         )?;
         put(
             "draining",
-            "1 once the sidecar was told to stop",
+            "1 once the sidecar was told to drain",
             None,
             &gauge(u64::from(self.state.drain.is_draining())),
         )?;

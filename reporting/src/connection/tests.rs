@@ -37,6 +37,7 @@ impl Pipe {
         };
         let connection = Connection {
             address,
+            host: "localhost".to_owned(),
             config: Arc::new(ReportingConfig::new(Vec::new(), hello)),
             source: Arc::<Scripted>::clone(&source),
             endpoints,

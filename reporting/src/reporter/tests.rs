@@ -3,20 +3,21 @@
 use std::io::Write as _;
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use parking_lot::Mutex;
 use stillwake_proto::{
     frame::FrameCodec,
     report::{AggregatorFrame, Hello, ReporterFrame, aggregator_frame, reporter_frame::Kind},
 };
-use tokio::{
-    net::{TcpListener, TcpStream},
-    task::JoinHandle,
-    time::timeout,
-};
+use stillwake_runtime::tls::{Acceptor, MaybeTls};
+use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
 use tokio_util::codec::Framed;
 
 use super::*;
-use crate::scripted::{Scripted, told};
+use crate::{
+    names::scripted::NameServer,
+    scripted::{Scripted, told},
+};
+
+mod tls;
 
 /// Far longer than anything here takes; reached only when something is broken.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -24,24 +25,39 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct Aggregator {
     listener: TcpListener,
     address: SocketAddr,
+    acceptor: Acceptor,
 }
 
 struct Told {
-    frames: Framed<TcpStream, FrameCodec<AggregatorFrame, ReporterFrame>>,
+    frames: Framed<MaybeTls, FrameCodec<AggregatorFrame, ReporterFrame>>,
     hello: Hello,
 }
 
 impl Aggregator {
     async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_on(([127, 0, 0, 1], 0).into()).await
+    }
+
+    async fn start_on(address: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
-        Self { listener, address }
+        Self {
+            listener,
+            address,
+            acceptor: Acceptor::plaintext(),
+        }
+    }
+
+    /// Returns the next connection, or why it is none.
+    async fn accept(&self) -> std::io::Result<MaybeTls> {
+        let accepted = timeout(PATIENCE, self.listener.accept()).await;
+        let (stream, _) = accepted.expect("nobody connects").unwrap();
+        self.acceptor.accept(stream).await
     }
 
     /// Returns the next connection, its hello heard.
     async fn connection(&self) -> Told {
-        let accepted = timeout(PATIENCE, self.listener.accept()).await;
-        let (stream, _) = accepted.expect("nobody connects").unwrap();
+        let stream = self.accept().await.unwrap();
         let mut frames = Framed::new(stream, FrameCodec::default());
         let Some(Kind::Hello(hello)) = next(&mut frames).await else {
             panic!("the first frame is no hello");
@@ -51,7 +67,7 @@ impl Aggregator {
 }
 
 async fn next(
-    frames: &mut Framed<TcpStream, FrameCodec<AggregatorFrame, ReporterFrame>>,
+    frames: &mut Framed<MaybeTls, FrameCodec<AggregatorFrame, ReporterFrame>>,
 ) -> Option<Kind> {
     let frame = timeout(PATIENCE, frames.next()).await;
     frame.expect("nothing comes")?.unwrap().kind
@@ -229,41 +245,52 @@ async fn the_token_is_read_again_for_each_connection() {
 
 #[tokio::test]
 async fn connections_follow_what_the_names_resolve_to() {
-    let (old, new) = (Aggregator::start().await, Aggregator::start().await);
-    let answer = Arc::new(Mutex::new(Ok(old.address)));
+    let one = Aggregator::start().await;
+    let port = one.address.port();
+    let other = Aggregator::start_on(([127, 0, 0, 2], port).into()).await;
+    let server = NameServer::start().await;
+    server.set("reports.test.", &["127.0.0.1", "127.0.0.2"]);
     let mut config = config(&[]);
-    config.aggregators = vec!["aggregator:1".to_owned()];
+    config.aggregators = vec![format!("reports.test:{port}")];
     config.resolve_interval = Duration::from_millis(5);
-    let asked = Arc::clone(&answer);
+    let asked = server.clone();
     let running = Running::start(config, move |reporter| {
         reporter.lookup = Box::new(move |name| {
-            assert_eq!(name, "aggregator:1");
-            let answer = *asked.lock();
-            Box::pin(async move { answer.map(|address| vec![address]).map_err(io::Error::from) })
+            let machine = asked.machine("", "");
+            assert_eq!(name, format!("reports.test:{port}"));
+            Box::pin(async move {
+                let found = machine.addresses("reports.test").await?;
+                let found = found.into_iter().map(|address| (address, port).into());
+                Ok(found.collect())
+            })
         });
     });
-    let mut before = old.connection().await;
-    assert_eq!(before.report().await, (2, true));
+    let (mut first, mut second) = tokio::join!(one.connection(), other.connection());
+    assert_eq!(first.report().await, (2, true));
+    assert_eq!(second.report().await, (2, true));
 
-    // A name server that is away changes nothing.
-    *answer.lock() = Err(io::ErrorKind::TimedOut);
+    // An aggregator does not move because a name server knows nothing of it.
+    server.forget("reports.test.");
     running
         .status_becomes(|status| !status.unresolved().is_empty())
         .await;
     running.source.edge(3);
-    before.until(3).await;
+    first.until(3).await;
+    second.until(3).await;
 
-    *answer.lock() = Ok(new.address);
-    assert_eq!(new.connection().await.report().await, (3, true));
-    while next(&mut before.frames).await.is_some() {}
-    drop(before);
+    server.set("reports.test.", &["127.0.0.2"]);
+    while next(&mut first.frames).await.is_some() {}
+    drop(first);
     running
         .status_becomes(|status| {
             let addresses = status.addresses();
             let kept = addresses.iter().map(|status| status.address);
-            kept.eq([new.address]) && status.unresolved().is_empty()
+            kept.eq([other.address]) && status.unresolved().is_empty()
         })
         .await;
+    running.source.edge(5);
+    second.until(5).await;
+    drop(second);
     running.stop().await;
 }
 

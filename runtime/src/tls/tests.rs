@@ -90,6 +90,17 @@ async fn what_is_not_taken_is_refused_with_the_reason() {
     );
 }
 
+#[tokio::test]
+async fn a_client_that_says_nothing_and_leaves_is_told_from_one_that_is_refused() {
+    let (server, _) = certificate();
+    for acceptor in [Acceptor::tls(server, true), Acceptor::plaintext()] {
+        let (near, far) = pair().await;
+        drop(near);
+        let error = acceptor.accept(far).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
+}
+
 #[test]
 fn a_missing_file_is_named() {
     let missing = Path::new("no-such-file.pem");

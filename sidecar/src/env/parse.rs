@@ -2,7 +2,7 @@
 
 use std::{fmt::Display, str::FromStr, time::Duration};
 
-use stillwake_runtime::logging::Format;
+use stillwake_runtime::{logging::Format, tls::Trust};
 use tracing_subscriber::filter::Targets;
 
 use super::{PortPair, ReadinessCheck};
@@ -31,7 +31,7 @@ pub(super) fn list<T>(
 }
 
 /// Parses pairs of ports, none of which may lead the sidecar to itself.
-pub(super) fn ports(text: &str) -> Result<Vec<PortPair>, String> {
+pub(crate) fn ports(text: &str) -> Result<Vec<PortPair>, String> {
     let pairs = list(text, port_pair)?;
     if pairs.is_empty() {
         return Err("which names no port".to_owned());
@@ -77,6 +77,18 @@ pub(super) fn host_and_port(text: &str) -> Result<String, String> {
         }
         Some((_, number)) => port(number).map(|_| text.to_owned()),
     }
+}
+
+pub(super) fn trust(text: &str) -> Result<Trust, String> {
+    Trust::from_pem(text).map_err(|error| format!("where {error}"))
+}
+
+/// Takes what fits into the address of a Unix socket behind the byte that makes it an abstract one.
+pub(super) fn socket_name(text: &str) -> Result<String, String> {
+    if text.len() > 107 {
+        return Err(format!("which has {} bytes", text.len()));
+    }
+    Ok(text.to_owned())
 }
 
 pub(super) fn readiness(text: &str) -> Result<ReadinessCheck, String> {

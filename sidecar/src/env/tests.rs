@@ -12,6 +12,13 @@ fn read(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
     })
 }
 
+/// Returns the certificate of a new authority as PEM.
+fn authority() -> String {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::default();
+    params.self_signed(&key).unwrap().pem()
+}
+
 /// Returns the complaint about a configuration that is right but for `variables`.
 fn complaint(variables: &[(&str, &str)]) -> String {
     let mut all = vec![("PORTS", "15080:8080")];
@@ -31,10 +38,12 @@ fn the_ports_alone_are_enough() {
         ports: vec![pair],
         address: None,
         aggregators: Vec::new(),
+        trust: None,
         pod: PodIdentity::default(),
         readiness: ReadinessCheck::Tcp { port: 8080 },
         token_file: None,
         admin: None,
+        control: None,
         ignore_paths: Vec::new(),
         ignore_user_agents: Vec::new(),
         idle_window: Duration::from_mins(1),
@@ -48,10 +57,12 @@ fn the_ports_alone_are_enough() {
 
 #[test]
 fn every_variable_is_read() {
+    let bundle = [authority(), authority()].concat();
     let config = read(&[
         ("PORTS", "15080:8080, 0:9090"),
         ("ADDRESS", "::"),
         ("AGGREGATORS", "aggregator.stillwake-system:9091,[::1]:9091"),
+        ("AGGREGATOR_CA", &bundle),
         ("POD_NAMESPACE", "shop"),
         ("POD_NAME", "web-1"),
         ("POD_UID", "u-1"),
@@ -59,6 +70,7 @@ fn every_variable_is_read() {
         ("READINESS", "http:9090/health?deep=1"),
         ("TOKEN_FILE", "/var/run/token"),
         ("ADMIN", "[::]:15090"),
+        ("CONTROL", "stillwake"),
         ("IGNORE_PATHS", "/health,/metrics"),
         ("IGNORE_USER_AGENTS", "Checker/, Other"),
         ("IDLE_WINDOW", "1m"),
@@ -76,6 +88,7 @@ fn every_variable_is_read() {
     assert_eq!(config.address, Some(IpAddr::from([0; 16])));
     let expected = ["aggregator.stillwake-system:9091", "[::1]:9091"];
     assert_eq!(config.aggregators, expected);
+    assert_eq!(config.trust, Some(Trust::from_pem(&bundle).unwrap()));
     let pod = PodIdentity {
         namespace: "shop".to_owned(),
         name: "web-1".to_owned(),
@@ -90,6 +103,7 @@ fn every_variable_is_read() {
     assert_eq!(config.readiness, readiness);
     assert_eq!(config.token_file, Some("/var/run/token".into()));
     assert_eq!(config.admin, Some("[::]:15090".parse().unwrap()));
+    assert_eq!(config.control.as_deref(), Some("stillwake"));
     assert_eq!(config.ignore_paths, ["/health", "/metrics"]);
     assert_eq!(config.ignore_user_agents, ["Checker/", "Other"]);
     assert_eq!(config.idle_window, Duration::from_mins(1));
@@ -101,12 +115,16 @@ fn every_variable_is_read() {
 
 #[test]
 fn everything_wrong_is_named_together_with_what_was_given_and_what_is_taken() {
+    let long = "x".repeat(108);
+    let quoted = format!("{long:?}");
     let error = complaint(&[
         ("PORTS", "8080"),
         ("ADDRESS", "localhost"),
         ("AGGREGATORS", "aggregator"),
+        ("AGGREGATOR_CA", "/etc/ca.crt"),
         ("READINESS", "exec:true"),
         ("ADMIN", "15090"),
+        ("CONTROL", &long),
         ("IGNORE_PATHS", "/a,health"),
         ("IDLE_WINDOW", "60"),
         ("DRAIN_GRACE", "soon"),
@@ -118,12 +136,17 @@ fn everything_wrong_is_named_together_with_what_was_given_and_what_is_taken() {
         (&PORTS, "\"8080\""),
         (&ADDRESS, "\"localhost\""),
         (&AGGREGATORS, "\"aggregator\""),
+        (
+            &AGGREGATOR_CA,
+            "\"/etc/ca.crt\", where there is no certificate",
+        ),
         (&POD_NAMESPACE, "not set"),
         (&POD_NAME, "not set"),
         (&POD_UID, "not set"),
         (&POD_ADDRESS, "not set"),
         (&READINESS, "\"exec:true\""),
         (&ADMIN, "\"15090\""),
+        (&CONTROL, &quoted),
         (&IGNORE_PATHS, "\"/a,health\""),
         (&IDLE_WINDOW, "\"60\""),
         (&DRAIN_GRACE, "\"soon\""),
@@ -137,7 +160,7 @@ fn everything_wrong_is_named_together_with_what_was_given_and_what_is_taken() {
         });
         assert_eq!(named.count(), 1, "{} in:\n{error}", variable.name);
     }
-    assert_eq!(lines.len(), 14, "{error}");
+    assert_eq!(lines.len(), 16, "{error}");
 }
 
 #[test]
@@ -232,6 +255,29 @@ fn durations_are_a_whole_number_with_a_unit() {
         "18446744073709551615h",
     ] {
         assert!(parse::duration(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn of_a_bundle_that_cannot_be_used_only_the_first_line_is_shown() {
+    let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
+    let error = complaint(&[("AGGREGATOR_CA", &key)]);
+    let shown = "STILLWAKE_SIDECAR_AGGREGATOR_CA begins with \"-----BEGIN PRIVATE KEY-----\", where there is no";
+    assert!(error.contains(shown), "{error}");
+    let secret = key.lines().nth(1).unwrap();
+    assert!(!error.contains(secret), "{error}");
+}
+
+#[test]
+fn the_control_socket_alone_can_be_asked_for() {
+    let control = |value: Option<&str>| Config::control(|_| value.map(OsString::from));
+    assert_eq!(control(Some("stillwake")), Ok("stillwake".to_owned()));
+    for value in [None, Some("")] {
+        let error = control(value).unwrap_err().to_string();
+        assert!(
+            error.contains("STILLWAKE_SIDECAR_CONTROL is not set, so"),
+            "{error}"
+        );
     }
 }
 

@@ -38,6 +38,15 @@ pub(super) const AGGREGATORS: Variable = Variable {
               is served all the same.",
 };
 
+pub(super) const AGGREGATOR_CA: Variable = Variable {
+    name: "STILLWAKE_SIDECAR_AGGREGATOR_CA",
+    takes: "certificates in PEM form",
+    default: None,
+    purpose: "Authorities that the aggregators' certificates must come from. With it connections to them are TLS, and each \
+              has to prove that it is the host which `STILLWAKE_SIDECAR_AGGREGATORS` names; one that cannot is told nothing. \
+              Without it they are plaintext.",
+};
+
 pub(super) const POD_NAMESPACE: Variable = Variable {
     name: "STILLWAKE_SIDECAR_POD_NAMESPACE",
     takes: "the pod's namespace",
@@ -90,6 +99,15 @@ pub(super) const ADMIN: Variable = Variable {
     purpose: "Where `/live`, `/ready`, `/metrics` and `/debug/state` are served. Without it they are not.",
 };
 
+pub(crate) const CONTROL: Variable = Variable {
+    name: "STILLWAKE_SIDECAR_CONTROL",
+    takes: "a name of at most 107 bytes",
+    default: None,
+    purpose: "Name of an abstract Unix socket in this network namespace, on which `stillwake-sidecar drain` (as a preStop \
+              hook) tells the sidecar to begin a drain: responses say `Connection: close`, the aggregators hear of it, and \
+              connections are accepted all the same until SIGTERM. Without it there is none.",
+};
+
 pub(super) const IGNORE_PATHS: Variable = Variable {
     name: "STILLWAKE_SIDECAR_IGNORE_PATHS",
     takes: "beginnings of request paths, each with its leading /, separated by commas",
@@ -115,7 +133,7 @@ pub(super) const DRAIN_GRACE: Variable = Variable {
     name: "STILLWAKE_SIDECAR_DRAIN_GRACE",
     takes: "a duration such as 250ms, 5s or 1m",
     default: Some("30s"),
-    purpose: "How long requests in flight get to end after SIGTERM; what is left then is cut.",
+    purpose: "How long requests in flight get to end after SIGTERM, whenever the drain began; what is left then is cut.",
 };
 
 pub(super) const LOG: Variable = Variable {
@@ -133,10 +151,11 @@ pub(super) const LOG_FORMAT: Variable = Variable {
 };
 
 /// Every variable the sidecar reads, in the order of the reference page.
-pub const VARIABLES: [&Variable; 16] = [
+pub const VARIABLES: [&Variable; 18] = [
     &PORTS,
     &ADDRESS,
     &AGGREGATORS,
+    &AGGREGATOR_CA,
     &POD_NAMESPACE,
     &POD_NAME,
     &POD_UID,
@@ -144,6 +163,7 @@ pub const VARIABLES: [&Variable; 16] = [
     &READINESS,
     &TOKEN_FILE,
     &ADMIN,
+    &CONTROL,
     &IGNORE_PATHS,
     &IGNORE_USER_AGENTS,
     &IDLE_WINDOW,

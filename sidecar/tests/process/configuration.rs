@@ -34,3 +34,14 @@ async fn a_port_in_use_is_a_failure_that_names_it() {
         "{log}"
     );
 }
+
+#[tokio::test]
+async fn a_command_that_there_is_not_is_a_usage_error_that_says_which_there_are() {
+    for arguments in [&["serve"][..], &["drain", "now"], &["redirect", "8080"]] {
+        let (status, log) = Sidecar::command(arguments, &[]).ended().await;
+        assert_eq!(status.code(), Some(64), "{log}");
+        for named in [arguments[0], "stillwake-sidecar drain", "LISTEN:APP"] {
+            assert!(log.contains(named), "{named} is missing from:\n{log}");
+        }
+    }
+}

@@ -97,3 +97,62 @@ async fn with_nothing_to_finish_it_ends_by_itself() {
         })
         .await;
 }
+
+/// Returns the name of a control socket that no other test has.
+fn control(test: &str) -> String {
+    format!("stillwake-process-tests-{}-{test}", std::process::id())
+}
+
+#[tokio::test]
+async fn a_drain_that_is_asked_for_begins_before_the_signal_and_ends_nothing() {
+    let app = App::start().await;
+    let aggregator = Aggregator::start().await;
+    let control = control("asked");
+    let variables = [("CONTROL", control.as_str())];
+    let mut sidecar = Sidecar::reporting(app.port, aggregator.address, &variables);
+    let address = sidecar.address("Listening").await;
+    let mut client = Client::connect(address).await;
+    let (head, _) = client.get("/one").await;
+    assert!(!head.contains("Connection: close"), "{head}");
+
+    let (status, log) = Sidecar::command(&["drain"], &variables).ended().await;
+    assert_eq!(status.code(), Some(0), "{log}");
+    aggregator
+        .hears("that it drains", |report| report.draining)
+        .await;
+    let (head, _) = client.get("/two").await;
+    assert!(head.contains("Connection: close"), "{head}");
+    client.closed().await;
+    // Between two of these the port is without any connection.
+    for path in ["/three", "/four"] {
+        let mut late = Client::connect(address).await;
+        let (head, body) = late.get(path).await;
+        assert_eq!(body, path);
+        assert!(head.contains("Connection: close"), "{head}");
+        late.closed().await;
+    }
+    assert!(sidecar.runs());
+
+    sidecar.terminate();
+    let (status, log) = sidecar.ended().await;
+    assert_eq!(status.code(), Some(0), "{log}");
+    let last = aggregator
+        .hears("the last report", |report| counted(report) == (0, 4))
+        .await;
+    assert!(last.draining);
+}
+
+#[tokio::test]
+async fn a_drain_that_reaches_no_sidecar_fails_and_says_why() {
+    let (status, log) = Sidecar::command(&["drain"], &[]).ended().await;
+    assert_eq!(status.code(), Some(64), "{log}");
+    assert!(
+        log.contains("STILLWAKE_SIDECAR_CONTROL is not set"),
+        "{log}"
+    );
+    let control = control("nobody");
+    let variables = [("CONTROL", control.as_str())];
+    let (status, log) = Sidecar::command(&["drain"], &variables).ended().await;
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains(&format!("@{control}")), "{log}");
+}

@@ -47,8 +47,14 @@ impl Sidecar {
     /// Starts a sidecar on loopback with `variables`, named without their common prefix, and nothing else in its
     /// environment.
     pub(crate) fn start(variables: &[(&str, &str)]) -> Self {
+        Self::command(&[], variables)
+    }
+
+    /// As `start`, with arguments.
+    pub(crate) fn command(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_stillwake-sidecar"));
         command
+            .args(arguments)
             .env_clear()
             .env("STILLWAKE_SIDECAR_ADDRESS", "127.0.0.1");
         for (name, value) in variables {
@@ -278,6 +284,11 @@ impl Aggregator {
             hellos,
             heard,
         }
+    }
+
+    /// Whether anybody has said hello so far that was not asked for.
+    pub(crate) fn was_greeted(&mut self) -> bool {
+        self.hellos.try_recv().is_ok()
     }
 
     /// Returns the hello of the next connection.

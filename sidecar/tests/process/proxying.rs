@@ -98,6 +98,26 @@ async fn the_app_is_served_when_no_aggregator_can_be_reached() {
 }
 
 #[tokio::test]
+async fn the_app_is_served_when_the_aggregator_cannot_prove_who_it_is() {
+    let app = App::start().await;
+    // It speaks no TLS at all.
+    let mut aggregator = Aggregator::start().await;
+    let key = rcgen::KeyPair::generate().unwrap();
+    let authority = rcgen::CertificateParams::default()
+        .self_signed(&key)
+        .unwrap();
+    let variables = [("AGGREGATOR_CA", authority.pem())];
+    let variables = variables
+        .each_ref()
+        .map(|(name, value)| (*name, value.as_str()));
+    let mut sidecar = Sidecar::reporting(app.port, aggregator.address, &variables);
+    let address = sidecar.address("Listening").await;
+    sidecar.address("no TLS connection as 127.0.0.1").await;
+    assert_eq!(Client::connect(address).await.get("/one").await.1, "/one");
+    assert!(!aggregator.was_greeted());
+}
+
+#[tokio::test]
 async fn a_lost_aggregator_hears_the_same_totals_again() {
     let app = App::start().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
