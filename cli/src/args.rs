@@ -4,7 +4,10 @@
 
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
-use crate::local::{hpa, keda, options::Options};
+use crate::{
+    control::args::{AggregatorArgs, WebhookArgs},
+    local::{hpa, keda, options::Options},
+};
 use clap::{
     Arg, Args as _, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, error::ErrorKind,
 };
@@ -35,6 +38,10 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Watch a sample app go from 0 to many replicas and back, in under a minute
     Demo(DemoArgs),
+    /// Admit pods, with the sidecar where a label asks for it (in a cluster)
+    Webhook(Box<WebhookArgs>),
+    /// Collect what sidecars count, and answer KEDA (in a cluster)
+    Aggregator(Box<AggregatorArgs>),
     /// The sample app of the demo
     #[command(hide = true)]
     SampleApp(SampleAppArgs),
@@ -320,7 +327,7 @@ impl RunArgs {
     }
 }
 
-fn address(text: &str) -> Result<SocketAddr, String> {
+pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         // What follows the last colon of `8080`, `:8080` and `localhost:8080`.
         let port = text
@@ -344,13 +351,13 @@ fn at_least_one(text: &str) -> Result<usize, String> {
     }
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     // Its own messages speak of character positions and of units nobody needs here.
     humantime::parse_duration(text)
         .map_err(|_| "give a number and a unit, such as 250ms, 10s or 1m30s".to_owned())
 }
 
-fn positive_duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         Duration::ZERO => {
             Err("give a duration longer than 0s, such as 250ms, 10s or 1m30s".to_owned())

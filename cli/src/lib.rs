@@ -1,7 +1,8 @@
 //! The `stillwake` command: what people run.
 //!
-//! Today that is local mode: `stillwake run` scales a program of yours from 0 to many processes and back by the real
-//! sidecar, aggregator and activator, and `stillwake demo` shows it with a sample app. Kubernetes is not needed.
+//! `stillwake webhook` and `stillwake aggregator` are the control plane in a cluster ([`control`]). In local mode
+//! ([`local`]), `stillwake run` scales a program of yours from 0 to many processes and back by the real sidecar, aggregator
+//! and activator, and `stillwake demo` shows it with a sample app; that needs no Kubernetes.
 
 use std::{ffi::OsString, fmt::Display, io::Write as _, process::ExitCode};
 
@@ -9,10 +10,12 @@ use stillwake_runtime::{EXIT_FAILURE, EXIT_USAGE, logging, shutdown::Shutdown};
 
 use crate::{
     args::{Args, Command, DemoArgs, RunArgs, SampleAppArgs},
+    control::{args::ProcessArgs, process::RoleError},
     local::run::{Local, RunError},
 };
 
 pub mod args;
+pub mod control;
 pub mod demo;
 pub mod local;
 pub mod sample_app;
@@ -54,6 +57,14 @@ async fn dispatch(command: Command) -> ExitCode {
     match command {
         Command::Run(args) => run(*args).await,
         Command::Demo(args) => demo(args).await,
+        Command::Webhook(args) => {
+            let process = args.process.clone();
+            role("webhook", &process, control::webhook::run(*args)).await
+        }
+        Command::Aggregator(args) => {
+            let process = args.process.clone();
+            role("aggregator", &process, control::aggregator::run(*args)).await
+        }
         Command::SampleApp(args) => serve_sample(args).await,
         Command::Guardian => ExitCode::SUCCESS,
     }
@@ -76,6 +87,24 @@ async fn run(args: RunArgs) -> ExitCode {
     match local.serve(shutdown).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failure(error.exit_code(), error),
+    }
+}
+
+/// Runs a role of the control plane to its end.
+async fn role(
+    name: &str,
+    process: &ProcessArgs,
+    running: impl Future<Output = Result<(), RoleError>>,
+) -> ExitCode {
+    if let Err(error) = logging::init(&process.log, process.log_format.into()) {
+        return failure(EXIT_USAGE, error);
+    }
+    let version = env!("CARGO_PKG_VERSION");
+    tracing::info!(role = name, version, pod = process.name, "Starting");
+    match running.await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is_usage() => failure(EXIT_USAGE, error),
+        Err(error) => failure(EXIT_FAILURE, error),
     }
 }
 

@@ -216,6 +216,13 @@ securityContext:
 {{- end }}
 {{- if eq .root.Values.certificates.mode "self" }}
 - {{ printf "--authorities-secret=%s-authorities" (include "stillwake.fullname" .root) | quote }}
+{{- /* The same for all: each counts on how long the others' certificates live. */}}
+{{- with .root.Values.certificates.self }}
+- {{ printf "--authority-lifetime=%s" .authorityLifetime | quote }}
+- {{ printf "--leaf-lifetime=%s" .leafLifetime | quote }}
+- {{ printf "--settle=%s" .settle | quote }}
+- {{ printf "--clock-skew=%s" .clockSkew | quote }}
+{{- end }}
 {{- else }}
 - {{ printf "--certificate-secret=%s" (include "stillwake.certificateSecret" .) | quote }}
 {{- end }}

@@ -29,6 +29,9 @@ const WEBHOOK: [&str; 5] = [
     "create,patch events.events.k8s.io",
 ];
 
+/// For the webhook that keeps the authorities itself.
+const PODS: &str = "list pods";
+
 const AGGREGATOR: [&str; 8] = [
     "get /openid/v1/jwks",
     "get,list,watch scaledobjects.keda.sh",
@@ -44,9 +47,10 @@ const AGGREGATOR: [&str; 8] = [
 fn each_component_has_the_rights_it_needs_and_no_other() {
     for case in ["defaults", "everything that can be switched off"] {
         let own = [
+            PODS,
             "get,patch mutatingwebhookconfigurations.admissionregistration.k8s.io \"stillwake\"",
             "get,patch secrets \"stillwake-authorities\" in autoscaling",
-            "get,update leases.coordination.k8s.io \"stillwake-authorities\" in autoscaling",
+            "get,patch leases.coordination.k8s.io \"stillwake-authorities\" in autoscaling",
         ];
         assert_grants(case, "webhook", &[&WEBHOOK[..], &own].concat());
         let own = ["get secrets \"stillwake-authorities\" in autoscaling"];
@@ -98,12 +102,12 @@ fn with_watched_namespaces_nothing_in_others_can_be_read() {
         _ => format!("{line} in {NAMESPACE}"),
     };
     let case = "everything that can be set";
-    let webhook = WEBHOOK.iter().map(scope).collect::<Vec<_>>();
+    let webhook = WEBHOOK.iter().chain([&PODS]).map(scope).collect::<Vec<_>>();
     let mut webhook: Vec<_> = webhook.iter().map(String::as_str).collect();
     webhook.extend([
         "get,patch mutatingwebhookconfigurations.admissionregistration.k8s.io \"sleepy\"",
         "get,patch secrets \"sleepy-authorities\" in autoscaling",
-        "get,update leases.coordination.k8s.io \"sleepy-authorities\" in autoscaling",
+        "get,patch leases.coordination.k8s.io \"sleepy-authorities\" in autoscaling",
     ]);
     assert_grants(case, "webhook", &webhook);
     let aggregator = AGGREGATOR.iter().map(scope).collect::<Vec<_>>();

@@ -1,0 +1,247 @@
+//! The aggregator's process: reports in, KEDA's answers out, by what the cluster says of ScaledObjects and pods.
+
+use std::{
+    io,
+    path::Path,
+    sync::{Arc, OnceLock},
+};
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Client;
+use rustls::ServerConfig;
+use stillwake_aggregator::{
+    Aggregator, MembershipEvent, Notice, Pod, PodTokens, ScaledObject, Settings,
+};
+use stillwake_certs::{server::server_config, trust::Bundle, verifier::ClientVerifier};
+use stillwake_cluster::{
+    Metrics,
+    events::{self, Events, Severity},
+    keys::{self, Refresh},
+    membership::{self, Change, ScalerService},
+    scope::Scope,
+};
+use stillwake_runtime::{accept::bind, metrics::registry, tls::Acceptor};
+
+use super::{
+    args::AggregatorArgs,
+    certificates::{self, Certificates, Origin},
+    process::{Background, Process, RoleError, connect},
+};
+
+/// Runs until a signal has ended it.
+///
+/// # Errors
+///
+/// Fails if a flag is of no use, a port cannot be had, or there is no way to the API server.
+pub async fn run(args: AggregatorArgs) -> Result<(), RoleError> {
+    let process = Process::begin(&args.process)?;
+    let scaler = bind("KEDA", args.scaler)?;
+    let reports = bind("reports", args.reports)?;
+    let clients = args
+        .client_authorities
+        .as_deref()
+        .map(verifier)
+        .transpose()?;
+    let client = connect("aggregator").await?;
+    let mut registry = registry("aggregator");
+    let metrics = Metrics::register(&mut registry);
+
+    let tokens = PodTokens::new(&args.token_audience, []);
+    let aggregator = Aggregator::with_identity(Settings::default(), tokens.clone());
+    aggregator.register_metrics(&mut registry);
+    aggregator.ready_when_synced(process.readiness.latch());
+    follow_keys(tokens, &client, &metrics, &process.background);
+    follow_membership(&args, &aggregator, &client, &metrics, &process.background);
+
+    let (events, publisher) = events::events(&metrics);
+    process.background.spawn({
+        let (client, pod) = (client.clone(), args.process.name.clone());
+        async move {
+            match publisher
+                .run(client, "stillwake-aggregator".to_owned(), pod)
+                .await {}
+        }
+    });
+    process
+        .background
+        .spawn(publish(aggregator.clone(), events));
+
+    let services = [args.service.as_str(), args.reports_service.as_str()];
+    let origin = Origin::new(&args.certificates, &args.process, &services, &client)?;
+    let presents = process.readiness.latch();
+    let certificates = Arc::<OnceLock<Certificates>>::default();
+    let background = process.background.clone();
+    let (begun, served) = (Arc::clone(&certificates), aggregator.clone());
+    process.background.tasks.spawn(async move {
+        let stop = background.stop.clone();
+        let certificates = certificates::follow(origin, presents, &background);
+        let Some(certificates) = stop.run_until_cancelled(certificates).await else {
+            return;
+        };
+        let acceptors = Acceptors::new(&certificates, clients, args.require_tls);
+        // Nobody else sets it.
+        let _ = begun.set(certificates);
+        match acceptors {
+            Ok(Acceptors {
+                scaler: of_scaler,
+                reports: of_reports,
+            }) => {
+                let served_reports = served.serve_ingest(reports, of_reports, stop.clone());
+                let served_scaler = served.serve_scaler(scaler, of_scaler, stop);
+                tokio::join!(served_reports, served_scaler);
+            }
+            Err(error) => tracing::error!(%error, "Nothing can be served"),
+        }
+    });
+    let state = move || {
+        let mut state = aggregator.debug_state();
+        state["certificates"] = certificates
+            .get()
+            .map(Certificates::debug_state)
+            .unwrap_or_default();
+        state
+    };
+    process.run(registry, state).await
+}
+
+/// How connections of both ports begin.
+struct Acceptors {
+    scaler: Acceptor,
+    reports: Acceptor,
+}
+
+impl Acceptors {
+    fn new(
+        certificates: &Certificates,
+        clients: Option<Arc<ClientVerifier>>,
+        require_tls: bool,
+    ) -> Result<Self, rustls::Error> {
+        let config = |clients, protocols: &[&[u8]]| -> Result<Arc<ServerConfig>, rustls::Error> {
+            let resolver = Arc::clone(&certificates.resolver);
+            Ok(Arc::new(server_config(resolver, clients, protocols)?))
+        };
+        // Whoever has to prove who they are must not get around it without TLS.
+        let require_tls = require_tls || clients.is_some();
+        Ok(Self {
+            scaler: Acceptor::tls(config(clients, &[b"h2"])?, require_tls),
+            // A token must never travel in the clear.
+            reports: Acceptor::tls(config(None, &[])?, true),
+        })
+    }
+}
+
+/// Reads the authorities of KEDA's client certificates.
+fn verifier(path: &Path) -> Result<Arc<ClientVerifier>, RoleError> {
+    const FLAG: &str = "--client-authorities";
+    let read = std::fs::read_to_string(path);
+    let text = read.map_err(|error| {
+        let told = format!("cannot read {}: {error}", path.display());
+        RoleError::flag(FLAG, io::Error::new(error.kind(), told))
+    })?;
+    let bundle = Bundle::from_pem(&text, &path.display().to_string());
+    let bundle = bundle.map_err(|error| RoleError::flag(FLAG, error))?;
+    let verifier = ClientVerifier::new(&bundle);
+    Ok(Arc::new(
+        verifier.map_err(|error| RoleError::flag(FLAG, error))?,
+    ))
+}
+
+/// Hands the API server's keys to who verifies tokens, and has them fetched when one is missing.
+fn follow_keys(tokens: PodTokens, client: &Client, metrics: &Metrics, background: &Background) {
+    let refresh = Refresh::default();
+    let wanted = tokens.wants_keys();
+    background.spawn({
+        let refresh = refresh.clone();
+        async move {
+            loop {
+                wanted.notified().await;
+                refresh.ask();
+            }
+        }
+    });
+    let (client, metrics) = (client.clone(), metrics.clone());
+    background.spawn(async move {
+        let take = |keys: &str| {
+            if let Err(error) = tokens.set_keys(keys) {
+                tracing::error!(%error, "The API server's token keys are of no use");
+            }
+        };
+        match keys::follow(client, refresh, metrics, take).await {}
+    });
+}
+
+/// Tells the aggregator who exists.
+fn follow_membership(
+    args: &AggregatorArgs,
+    aggregator: &Aggregator,
+    client: &Client,
+    metrics: &Metrics,
+    background: &Background,
+) {
+    let scope = Scope::of(args.process.watch_namespaces.iter().cloned());
+    let service = ScalerService {
+        name: args.service.clone(),
+        namespace: args.process.namespace.clone(),
+        cluster_domain: args.process.cluster_domain.clone(),
+    };
+    let aggregator = aggregator.clone();
+    let (client, metrics) = (client.clone(), metrics.clone());
+    background.spawn(async move {
+        let tell = |change| aggregator.apply(told(change));
+        match membership::follow(client, scope, service, metrics, tell).await {}
+    });
+}
+
+/// Publishes what users should be told, as Events on their ScaledObjects.
+async fn publish(aggregator: Aggregator, events: Events) {
+    loop {
+        for notice in aggregator.notices().await {
+            let note = notice.to_string();
+            let (severity, reason, namespace, name) = match notice {
+                Notice::Uncounted {
+                    namespace, name, ..
+                } => (Severity::Warning, "StillwakeUncountedPods", namespace, name),
+                Notice::Counted {
+                    namespace, name, ..
+                } => (Severity::Normal, "StillwakeAllCounted", namespace, name),
+            };
+            events.publish(events::Notice {
+                regarding: ObjectReference {
+                    api_version: Some("keda.sh/v1alpha1".to_owned()),
+                    kind: Some("ScaledObject".to_owned()),
+                    namespace: Some(namespace),
+                    name: Some(name),
+                    ..ObjectReference::default()
+                },
+                severity,
+                reason: reason.to_owned(),
+                action: "Count".to_owned(),
+                note,
+            });
+        }
+    }
+}
+
+/// Returns a change as the aggregator takes it.
+fn told(change: Change) -> MembershipEvent {
+    match change {
+        Change::ScaledObject(object) => MembershipEvent::ScaledObject(ScaledObject {
+            namespace: object.namespace,
+            name: object.name,
+            workload: object.workload,
+            polling_interval: object.polling_interval,
+        }),
+        Change::ScaledObjectGone { namespace, name } => {
+            MembershipEvent::ScaledObjectGone { namespace, name }
+        }
+        Change::Pod(pod) => MembershipEvent::Pod(Pod {
+            uid: pod.uid,
+            name: pod.name,
+            workload: pod.workload,
+            ready: pod.ready,
+            reports: pod.injection.sidecar,
+        }),
+        Change::PodGone { uid } => MembershipEvent::PodGone { uid },
+        Change::Synced => MembershipEvent::Synced,
+    }
+}
