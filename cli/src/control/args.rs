@@ -6,12 +6,16 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{ArgGroup, Args, ValueEnum};
 use stillwake_certs::rotation;
-use stillwake_runtime::logging::{self, DEFAULT_FILTER};
+use stillwake_runtime::logging;
 use stillwake_webhook::{settings, surroundings};
 
 use crate::args::{address, duration, positive_duration};
 
 const AUTHORITY_LIFETIME: &str = "1460days";
+
+/// What is logged: kube's runtime warns at each attempt of a watch that fails, which `stillwake_cluster` says once and with
+/// what would help.
+const FILTER: &str = "warn,stillwake=info,kube_runtime=error";
 
 /// What every role needs to know.
 #[derive(Clone, Debug, Args)]
@@ -40,7 +44,7 @@ pub struct ProcessArgs {
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
     pub drain_delay: Duration,
     /// What to log to stderr: a level, or target=level, separated by commas
-    #[arg(long, value_name = "FILTER", default_value = DEFAULT_FILTER)]
+    #[arg(long, value_name = "FILTER", default_value = FILTER)]
     pub log: String,
     /// How a log line looks
     #[arg(long, value_name = "FORMAT", default_value = "text")]
