@@ -5,7 +5,7 @@
 //!
 //! A process makes an [`Aggregator`], in a cluster with [`PodTokens`] for its reporters' identity and a clone of them for
 //! who follows the keys ([`PodTokens::wants_keys`]), and runs side by side: [`Aggregator::serve_ingest`] and
-//! [`Aggregator::serve_scaler`], each with its own way to take connections; a task that hands what it watches to
+//! [`Aggregator::serve_scaler`] (the first of them after [`PodTokens::keys_known`]), each with its own way to take connections; a task that hands what it watches to
 //! [`Aggregator::apply`]; and one that publishes what [`Aggregator::notices`] returns.
 
 mod aggregator;

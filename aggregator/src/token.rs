@@ -14,9 +14,8 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use parking_lot::RwLock;
 use stillwake_proto::report::{Hello, Role};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 pub use self::keys::KeysError;
 use self::{
@@ -152,14 +151,14 @@ pub struct PodTokens {
 struct Shared {
     audience: String,
     activators: Vec<ServiceAccount>,
-    keys: RwLock<Keys>,
+    keys: watch::Sender<Keys>,
     wants_keys: Arc<Notify>,
     clock: Box<dyn Fn() -> SystemTime + Send + Sync>,
 }
 
 impl fmt::Debug for PodTokens {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let keys = self.shared.keys.read();
+        let keys = self.shared.keys.borrow();
         formatter
             .debug_struct("PodTokens")
             .field("audience", &self.shared.audience)
@@ -187,7 +186,7 @@ impl PodTokens {
             shared: Arc::new(Shared {
                 audience: audience.into(),
                 activators: activators.into_iter().collect(),
-                keys: RwLock::default(),
+                keys: watch::Sender::default(),
                 wants_keys: Arc::default(),
                 clock: Box::new(clock),
             }),
@@ -201,12 +200,12 @@ impl PodTokens {
     ///
     /// Says why no key of the document can be used; the keys from before stay.
     pub fn set_keys(&self, jwks: &str) -> Result<(), KeysError> {
-        if self.shared.keys.read().are_from(jwks) {
+        if self.shared.keys.borrow().are_from(jwks) {
             return Ok(());
         }
         let keys = Keys::parse(jwks)?;
         tracing::info!(keys = ?keys.ids().collect::<Vec<_>>(), "Took the API server's signing keys");
-        *self.shared.keys.write() = keys;
+        self.shared.keys.send_replace(keys);
         Ok(())
     }
 
@@ -217,13 +216,25 @@ impl PodTokens {
         Arc::clone(&self.shared.wants_keys)
     }
 
+    /// Waits until there are keys. Whoever serves reporters before turns all of them away, and each comes again only
+    /// after a pause that grows with every failure.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing.
+    pub async fn keys_known(&self) {
+        let mut keys = self.shared.keys.subscribe();
+        // Fails only without a sender, which is ours.
+        let _ = keys.wait_for(|keys| !keys.is_empty()).await;
+    }
+
     fn claims(&self, text: &str) -> Result<Claims, TokenError> {
         if text.is_empty() {
             let audience = self.shared.audience.clone();
             return Err(TokenError::Missing { audience });
         }
         let token = Token::parse(text)?;
-        let keys = self.shared.keys.read();
+        let keys = self.shared.keys.borrow();
         if keys.is_empty() {
             return Err(TokenError::NoKeys);
         }

@@ -20,6 +20,43 @@ const LEAST_TARGET: f64 = 0.001;
 /// What KEDA itself reads from the metadata and sends along (its external scaler's connection settings).
 const KEDAS_KEYS: [&str; 3] = ["scalerAddress", "enableTLS", "unsafeSsl"];
 
+/// A key of a trigger's metadata that is ours.
+#[derive(Debug)]
+struct Key {
+    /// Its name.
+    name: &'static str,
+    /// What a value looks like; completes "it takes …" and "is not …".
+    takes: &'static str,
+    /// What applies without it.
+    default: &'static str,
+    /// What it is for.
+    purpose: &'static str,
+}
+
+const TARGET_CONCURRENCY: Key = Key {
+    name: "targetConcurrency",
+    takes: "a number of at least 0.001, such as 20",
+    default: "100, unless `targetRequestRate` is given",
+    purpose: "Requests in flight that one replica should have. What is divided by it is their average over the window, \
+              or over the last tenth of it where that is higher, plus what the activator holds.",
+};
+const TARGET_REQUEST_RATE: Key = Key {
+    name: "targetRequestRate",
+    takes: "a number of at least 0.001, such as 20",
+    default: "none",
+    purpose: "Requests per second that one replica should get, as an average over the window. With both targets, the \
+              one that wants more replicas wins.",
+};
+const WINDOW: Key = Key {
+    name: "window",
+    takes: "a duration from 1s to 10m, such as 60s",
+    default: "60s",
+    purpose: "Time over which load is averaged.",
+};
+
+/// Every key of ours, in the order of the reference page.
+const KEYS: [&Key; 3] = [&TARGET_CONCURRENCY, &TARGET_REQUEST_RATE, &WINDOW];
+
 /// Name of the metric of requests in flight.
 pub(crate) const CONCURRENCY: &str = "concurrency";
 
@@ -52,8 +89,8 @@ pub(crate) enum TriggerError {
     },
     /// A key means nothing to us.
     #[error(
-        "trigger metadata has an unknown key '{key}' (value '{value}'); known keys are targetConcurrency, \
-         targetRequestRate and window"
+        "trigger metadata has an unknown key '{key}' (value '{value}'); known keys are {}",
+        KEYS.map(|key| key.name).join(", ")
     )]
     Key {
         /// Which.
@@ -82,13 +119,13 @@ impl Trigger {
         entries.sort_unstable();
         for (key, value) in entries {
             match key.as_str() {
-                "targetConcurrency" => {
-                    trigger.concurrency = Some(target("targetConcurrency", value)?);
+                name if name == TARGET_CONCURRENCY.name => {
+                    trigger.concurrency = Some(target(&TARGET_CONCURRENCY, value)?);
                 }
-                "targetRequestRate" => {
-                    trigger.request_rate = Some(target("targetRequestRate", value)?);
+                name if name == TARGET_REQUEST_RATE.name => {
+                    trigger.request_rate = Some(target(&TARGET_REQUEST_RATE, value)?);
                 }
-                "window" => trigger.window = window(value)?,
+                name if name == WINDOW.name => trigger.window = window(value)?,
                 known if KEDAS_KEYS.contains(&known) => {}
                 _ => {
                     return Err(TriggerError::Key {
@@ -112,26 +149,30 @@ impl Trigger {
     }
 }
 
-fn target(key: &'static str, value: &str) -> Result<f64, TriggerError> {
+fn target(key: &Key, value: &str) -> Result<f64, TriggerError> {
     let read = value.trim().parse::<f64>().ok();
     let valid = read.filter(|target| target.is_finite() && *target >= LEAST_TARGET);
-    valid.ok_or_else(|| TriggerError::Value {
-        key,
-        value: value.to_owned(),
-        expected: "a number of at least 0.001, such as 20",
-    })
+    valid.ok_or_else(|| key.refuses(value))
 }
 
 fn window(value: &str) -> Result<Duration, TriggerError> {
     let read = humantime::parse_duration(value.trim()).ok();
     let valid = read.filter(|window| (SHORTEST_WINDOW..=LONGEST_WINDOW).contains(window));
-    valid.ok_or_else(|| TriggerError::Value {
-        key: "window",
-        value: value.to_owned(),
-        expected: "a duration from 1s to 10m, such as 60s",
-    })
+    valid.ok_or_else(|| WINDOW.refuses(value))
 }
 
+impl Key {
+    fn refuses(&self, value: &str) -> TriggerError {
+        TriggerError::Value {
+            key: self.name,
+            value: value.to_owned(),
+            expected: self.takes,
+        }
+    }
+}
+
+#[cfg(test)]
+mod reference;
 #[cfg(test)]
 mod tests {
     use super::*;

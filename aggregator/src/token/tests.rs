@@ -374,6 +374,17 @@ async fn a_key_that_is_not_known_is_asked_for_and_the_reporter_may_come_again() 
     assert!(matches!(error, TokenError::UnknownKey { .. }), "{error}");
 }
 
+#[tokio::test]
+async fn whoever_waits_for_keys_hears_of_the_first() {
+    let tokens = PodTokens::new(AUDIENCE, []);
+    let mut waits = Box::pin(tokens.keys_known());
+    assert!(timeout(Duration::ZERO, waits.as_mut()).await.is_err());
+    let keys = key_set(&[Signer::p256("one").web_key()]);
+    tokens.set_keys(&keys).unwrap();
+    assert!(timeout(Duration::ZERO, waits).await.is_ok());
+    tokens.keys_known().await;
+}
+
 #[test]
 fn every_reason_has_a_name_of_its_own() {
     let account = ServiceAccount {
