@@ -4,9 +4,9 @@
 //! ([`PodTokens::set_keys`]), and what users should be told goes out as [`Notice`]s. Never writes a replica count.
 //!
 //! A process makes an [`Aggregator`], in a cluster with [`PodTokens`] for its reporters' identity and a clone of them for
-//! who follows the keys ([`PodTokens::wants_keys`]), and runs side by side: [`Aggregator::serve_ingest`] and
-//! [`Aggregator::serve_scaler`] (the first of them after [`PodTokens::keys_known`]), each with its own way to take connections; a task that hands what it watches to
-//! [`Aggregator::apply`]; and one that publishes what [`Aggregator::notices`] returns.
+//! who follows the keys ([`PodTokens::wants_keys`]), and runs side by side: [`Aggregator::serve_scaler`], and
+//! [`Aggregator::serve_ingest`] after [`PodTokens::keys_known`], each with its own way to take connections; a task that
+//! hands what it watches to [`Aggregator::apply`]; and one that publishes what [`Aggregator::notices`] returns.
 
 mod aggregator;
 mod debug;
@@ -30,3 +30,4 @@ pub use membership::{MembershipEvent, Pod, ScaledObject};
 pub use notice::Notice;
 pub use settings::Settings;
 pub use token::{KeysError, PodTokens, ServiceAccount, TokenError};
+pub use trigger::{METADATA_KEYS, MetadataKey};

@@ -21,33 +21,33 @@ const LEAST_TARGET: f64 = 0.001;
 const KEDAS_KEYS: [&str; 3] = ["scalerAddress", "enableTLS", "unsafeSsl"];
 
 /// A key of a trigger's metadata that is ours.
-#[derive(Debug)]
-struct Key {
+#[derive(Debug, PartialEq, Eq)]
+pub struct MetadataKey {
     /// Its name.
-    name: &'static str,
+    pub name: &'static str,
     /// What a value looks like; completes "it takes …" and "is not …".
-    takes: &'static str,
+    pub takes: &'static str,
     /// What applies without it.
-    default: &'static str,
+    pub default: &'static str,
     /// What it is for.
-    purpose: &'static str,
+    pub purpose: &'static str,
 }
 
-const TARGET_CONCURRENCY: Key = Key {
+const TARGET_CONCURRENCY: MetadataKey = MetadataKey {
     name: "targetConcurrency",
     takes: "a number of at least 0.001, such as 20",
     default: "100, unless `targetRequestRate` is given",
     purpose: "Requests in flight that one replica should have. What is divided by it is their average over the window, \
-              or over the last tenth of it where that is higher, plus what the activator holds.",
+              or over the last tenth of it where that is more than a tenth higher, plus what the activator holds.",
 };
-const TARGET_REQUEST_RATE: Key = Key {
+const TARGET_REQUEST_RATE: MetadataKey = MetadataKey {
     name: "targetRequestRate",
     takes: "a number of at least 0.001, such as 20",
     default: "none",
     purpose: "Requests per second that one replica should get, as an average over the window. With both targets, the \
               one that wants more replicas wins.",
 };
-const WINDOW: Key = Key {
+const WINDOW: MetadataKey = MetadataKey {
     name: "window",
     takes: "a duration from 1s to 10m, such as 60s",
     default: "60s",
@@ -55,7 +55,7 @@ const WINDOW: Key = Key {
 };
 
 /// Every key of ours, in the order of the reference page.
-const KEYS: [&Key; 3] = [&TARGET_CONCURRENCY, &TARGET_REQUEST_RATE, &WINDOW];
+pub const METADATA_KEYS: [&MetadataKey; 3] = [&TARGET_CONCURRENCY, &TARGET_REQUEST_RATE, &WINDOW];
 
 /// Name of the metric of requests in flight.
 pub(crate) const CONCURRENCY: &str = "concurrency";
@@ -90,7 +90,7 @@ pub(crate) enum TriggerError {
     /// A key means nothing to us.
     #[error(
         "trigger metadata has an unknown key '{key}' (value '{value}'); known keys are {}",
-        KEYS.map(|key| key.name).join(", ")
+        METADATA_KEYS.map(|key| key.name).join(", ")
     )]
     Key {
         /// Which.
@@ -149,7 +149,7 @@ impl Trigger {
     }
 }
 
-fn target(key: &Key, value: &str) -> Result<f64, TriggerError> {
+fn target(key: &MetadataKey, value: &str) -> Result<f64, TriggerError> {
     let read = value.trim().parse::<f64>().ok();
     let valid = read.filter(|target| target.is_finite() && *target >= LEAST_TARGET);
     valid.ok_or_else(|| key.refuses(value))
@@ -161,7 +161,7 @@ fn window(value: &str) -> Result<Duration, TriggerError> {
     valid.ok_or_else(|| WINDOW.refuses(value))
 }
 
-impl Key {
+impl MetadataKey {
     fn refuses(&self, value: &str) -> TriggerError {
         TriggerError::Value {
             key: self.name,

@@ -20,6 +20,11 @@ const SILENT_INTERVALS: u32 = 3;
 /// `panic-window-percentage` of 10.
 const PANIC_DIVISOR: u32 = 10;
 
+/// What the short window has to exceed the whole one by to be a burst: the HPA's tolerance, within which it does not scale.
+/// Less is noise. A short average follows each report, which may be a second old; the higher of both would be above the
+/// truth under a steady load.
+const BURST: f64 = 1.1;
+
 /// Rates are never taken over less than this, so that one request at the start is no burst.
 const LEAST_RATE_SPAN: Duration = Duration::from_secs(1);
 
@@ -31,7 +36,8 @@ pub(super) const MAX_NAMES: usize = 10;
 pub(crate) struct Load {
     /// Whether there is work, was lately, or may be.
     pub(crate) active: bool,
-    /// Requests in flight, averaged over the window or its last tenth, whichever is more, and those held now.
+    /// Requests in flight, averaged over the window, or over its last tenth where that is clearly more, and those held
+    /// now.
     pub(crate) concurrency: f64,
     /// Requests begun per second over the window.
     pub(crate) request_rate: f64,
@@ -248,11 +254,16 @@ impl State {
         let unknown_names: Vec<_> = unknown.by_ref().take(MAX_NAMES).cloned().collect();
         let unknown_pods = unknown_names.len() + unknown.count();
         let average = self.concurrency_over(entry, entry.window, now);
-        let burst = self.concurrency_over(entry, entry.window / PANIC_DIVISOR, now);
+        let lately = self.concurrency_over(entry, entry.window / PANIC_DIVISOR, now);
+        let concurrency = if lately > average * BURST {
+            lately
+        } else {
+            average
+        };
         let busy = entry.in_flight > 0 || held > 0;
         Load {
             active: busy || entry.active_lately(now) || unknown_pods > 0,
-            concurrency: average.max(burst) + held as f64,
+            concurrency: concurrency + held as f64,
             request_rate: self.rate_over(entry, entry.window, now),
             in_flight: entry.in_flight,
             held,

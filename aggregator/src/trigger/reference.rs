@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, fs};
 
-use super::{KEDAS_KEYS, KEYS};
+use super::{KEDAS_KEYS, METADATA_KEYS};
 
 /// Set to rewrite the page instead of comparing it.
 const UPDATE: &str = "STILLWAKE_UPDATE_DOCS";
@@ -15,7 +15,7 @@ fn page() -> String {
          Generated from `aggregator/src/trigger.rs`; `STILLWAKE_UPDATE_DOCS=1 cargo test -p stillwake-aggregator \
          reference` rewrites it.\n",
     );
-    for key in KEYS {
+    for key in METADATA_KEYS {
         write!(
             page,
             "\n## `{}`\n\n{}\n\n- Takes: {}.\n- Default: {}.\n",

@@ -50,7 +50,7 @@ pub async fn run(args: AggregatorArgs) -> Result<(), RoleError> {
     let aggregator = Aggregator::with_identity(Settings::default(), tokens.clone());
     aggregator.register_metrics(&mut registry);
     aggregator.ready_when_synced(process.readiness.latch());
-    follow_keys(tokens, &client, &metrics, &process.background);
+    follow_keys(tokens.clone(), &client, &metrics, &process.background);
     follow_membership(&args, &aggregator, &client, &metrics, &process.background);
 
     let (events, publisher) = events::events(&metrics);
@@ -86,8 +86,17 @@ pub async fn run(args: AggregatorArgs) -> Result<(), RoleError> {
                 scaler: of_scaler,
                 reports: of_reports,
             }) => {
-                let served_reports = served.serve_ingest(reports, of_reports, stop.clone());
-                let served_scaler = served.serve_scaler(scaler, of_scaler, stop);
+                // The socket is bound: who comes before the keys waits instead of being turned away.
+                let served_reports = async {
+                    if stop
+                        .run_until_cancelled(tokens.keys_known())
+                        .await
+                        .is_some()
+                    {
+                        served.serve_ingest(reports, of_reports, stop.clone()).await;
+                    }
+                };
+                let served_scaler = served.serve_scaler(scaler, of_scaler, stop.clone());
                 tokio::join!(served_reports, served_scaler);
             }
             Err(error) => tracing::error!(%error, "Nothing can be served"),

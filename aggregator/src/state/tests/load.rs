@@ -26,6 +26,23 @@ fn concurrency_is_averaged_over_the_window_and_raised_by_its_last_tenth() {
 }
 
 #[test]
+fn what_is_little_more_lately_is_no_burst() {
+    let mut world = World::old();
+    world.apply(pod("a", true));
+    let process = world.sidecar("a");
+    world.report(process, 10, Duration::ZERO, 10);
+    world.pass(seconds(60));
+    world.report(process, 11, seconds(600), 11);
+    world.pass(seconds(6));
+    // 606 request-seconds of the last minute, 66 of the last 6 s.
+    assert_near(world.load().concurrency, 10.1);
+    world.report(process, 13, seconds(666), 12);
+    world.pass(seconds(6));
+    // 684 and 78.
+    assert_near(world.load().concurrency, 13.0);
+}
+
+#[test]
 fn a_short_request_between_two_polls_makes_the_next_poll_active() {
     let mut world = World::old();
     world.apply(pod("a", true));
