@@ -54,14 +54,14 @@ $(CARGO_DENY):
 	@echo "Installing cargo-deny $(CARGO_DENY_VERSION) into $(CACHE)/tools (a few minutes, once)"
 	cargo install cargo-deny --version $(CARGO_DENY_VERSION) --locked --root $(CACHE)/tools/cargo-deny-$(CARGO_DENY_VERSION)
 
-unit: rust ## Unit, property and single-binary tests
+unit: rust servers ## Unit, property and single-binary tests
 	cargo test --workspace --exclude stillwake-e2e --exclude stillwake-test-cluster --all-features --locked
 	cargo test -p stillwake-test-cluster --locked
 
 chart: rust ## The Helm chart: lint, what its schema refuses, what it renders
 	tests/chart-suite.sh
 
-servers: ## Install the servers and clients that the local suites run against
+servers: ## Install what the tests run against: servers, clients, ip and nft
 	tests/setup.sh
 
 local: rust servers ## The suites that drive `stillwake run` end to end
