@@ -31,6 +31,15 @@ pub enum Notice {
         /// What it scales.
         workload: Workload,
     },
+    /// The metadata of its trigger make no sense, so KEDA is given no metrics.
+    Refused {
+        /// Namespace of the `ScaledObject`.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// The key, what it got and what it takes.
+        why: String,
+    },
 }
 
 impl fmt::Display for Notice {
@@ -55,6 +64,7 @@ impl fmt::Display for Notice {
                 "No ready pod of {}/{} is without a sidecar any more",
                 workload.kind, workload.name
             ),
+            Self::Refused { why, .. } => write!(formatter, "KEDA is given no metrics: {why}"),
         }
     }
 }

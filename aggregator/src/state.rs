@@ -5,6 +5,7 @@
 
 mod held;
 mod reading;
+mod refused;
 mod reporters;
 mod uncounted;
 
@@ -17,7 +18,7 @@ use stillwake_proto::report::{Endpoint, Port, Role, Workload};
 use tokio::time::Instant;
 
 pub(crate) use self::reading::{Load, Unknown, Wake};
-use self::{held::Activator, reporters::Sidecar, uncounted::Told};
+use self::{held::Activator, refused::Refused, reporters::Sidecar, uncounted::Told};
 use crate::{
     history::{History, Moment, span},
     membership::{MembershipEvent, Pod, ScaledObject},
@@ -63,6 +64,7 @@ pub(crate) struct State {
     pods: HashMap<String, Member>,
     scaled_objects: BTreeMap<ScaledObjectKey, ScaledObject>,
     workloads: HashMap<Workload, Entry>,
+    refused: BTreeMap<ScaledObjectKey, Refused>,
     effects: Vec<Effect>,
     /// What was said of pods without a sidecar.
     told: BTreeMap<ScaledObjectKey, Told>,
@@ -146,6 +148,7 @@ impl State {
             pods: HashMap::new(),
             scaled_objects: BTreeMap::new(),
             workloads: HashMap::new(),
+            refused: BTreeMap::new(),
             effects: Vec::new(),
             told: BTreeMap::new(),
         }
@@ -217,6 +220,7 @@ impl State {
         let Some(object) = self.scaled_objects.remove(key) else {
             return;
         };
+        self.refused.remove(key);
         if let Some(entry) = self.workloads.get_mut(&object.workload) {
             entry.objects.remove(key);
         }

@@ -92,6 +92,14 @@ impl Service {
         })
     }
 
+    fn specs(&self, object: &ScaledObjectRef) -> Result<GetMetricSpecResponse, Status> {
+        let specs = specs(object);
+        let key = key(object);
+        self.aggregator
+            .update(|state, _| state.trigger_read(&key, specs.as_ref().err()));
+        Ok(specs?)
+    }
+
     /// Begins a stream's life.
     fn lease(&self) -> Result<Lease, Status> {
         let place = self.aggregator.streams().try_acquire_owned().map_err(|_| {
@@ -155,7 +163,7 @@ impl ExternalScaler for Service {
         &self,
         request: Request<ScaledObjectRef>,
     ) -> Result<Response<GetMetricSpecResponse>, Status> {
-        let answer = specs(request.get_ref());
+        let answer = self.specs(request.get_ref());
         self.counted("GetMetricSpec", answer)
     }
 
@@ -194,7 +202,7 @@ impl ExternalScaler for Service {
         &self,
         request: Request<ScaledObjectRef>,
     ) -> Result<Response<Self::StreamMetricSpecStream>, Status> {
-        let begun = specs(request.get_ref()).and_then(|specs| {
+        let begun = self.specs(request.get_ref()).and_then(|specs| {
             let lease = self.lease()?;
             let silence =
                 stream::once(async move { lease.ended().await }).filter_map(async |()| None);
@@ -276,7 +284,7 @@ fn key(object: &ScaledObjectRef) -> ScaledObjectKey {
     }
 }
 
-fn specs(object: &ScaledObjectRef) -> Result<GetMetricSpecResponse, Status> {
+fn specs(object: &ScaledObjectRef) -> Result<GetMetricSpecResponse, TriggerError> {
     let trigger = Trigger::parse(&object.scaler_metadata)?;
     let specs = trigger.targets().map(|(name, target)| MetricSpec {
         metric_name: name.to_owned(),

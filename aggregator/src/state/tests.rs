@@ -4,6 +4,7 @@ mod endpoints;
 mod holding;
 mod knowing;
 mod load;
+mod refused;
 mod uncounted;
 
 use std::time::Duration;

@@ -82,6 +82,7 @@ impl State {
             }
         }
         self.told = told;
+        notices.extend(self.refused_triggers());
         notices
     }
 

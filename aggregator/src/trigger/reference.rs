@@ -25,8 +25,8 @@ fn page() -> String {
     }
     write!(
         page,
-        "\n## What KEDA reads itself\n\n{}. Any other key is refused: KEDA shows the refusal in the ScaledObject's \
-         conditions and Events.\n",
+        "\n## What KEDA reads itself\n\n{}. A value that makes no sense and any other key are refused: an Event of \
+         Stillwake's on the ScaledObject says why. KEDA itself says only \"no metric specs returned\".\n",
         KEDAS_KEYS.map(|key| format!("`{key}`")).join(", ")
     )
     .unwrap();

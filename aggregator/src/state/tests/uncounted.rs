@@ -42,6 +42,7 @@ impl World {
                     assert_eq!(ScaledObjectKey { namespace, name }, key());
                     said(&[])
                 }
+                Notice::Refused { .. } => panic!("{notice}"),
             })
             .collect()
     }
