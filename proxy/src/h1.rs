@@ -90,6 +90,8 @@ enum Server {
     Body(Body),
     /// In a tunnel, which is in flight until both sides have closed.
     Tunnel,
+    /// After the head that has made the connection one of HTTP/2.
+    Http2,
     /// Closed: nothing is answered any more.
     Done,
 }
@@ -163,29 +165,28 @@ impl Conversation {
         Ok(())
     }
 
-    /// Takes bytes that have been written to the client.
+    /// Takes bytes that have been written to the client and returns how many of them were of HTTP/1: all, unless
+    /// [`Self::is_http2`] after them.
     ///
     /// # Errors
     ///
     /// Fails once the responses cannot be followed; the conversation must not be fed after that.
-    pub fn server_bytes(&mut self, mut bytes: &[u8]) -> Result<(), Unparsable> {
-        while !bytes.is_empty() {
+    pub fn server_bytes(&mut self, bytes: &[u8]) -> Result<usize, Unparsable> {
+        let mut at = 0;
+        while at < bytes.len() {
             match &mut self.server {
-                Server::Head => {
-                    let consumed = self.response_head(bytes)?;
-                    bytes = &bytes[consumed..];
-                }
+                Server::Head => at += self.response_head(&bytes[at..])?,
                 Server::Body(body) => {
-                    let consumed = body.advance(bytes)?;
-                    bytes = &bytes[consumed..];
+                    at += body.advance(&bytes[at..])?;
                     if body.is_done() {
                         self.response_ended();
                     }
                 }
-                Server::Tunnel | Server::Done => return Ok(()),
+                Server::Http2 => return Ok(at),
+                Server::Tunnel | Server::Done => break,
             }
         }
-        Ok(())
+        Ok(bytes.len())
     }
 
     /// Takes that the client will send nothing more. What it has asked for is still in flight.
@@ -236,6 +237,11 @@ impl Conversation {
         self.server == Server::Tunnel
     }
 
+    /// Whether the connection has been upgraded to HTTP/2 after a request that is whole; it must not be fed any more.
+    pub fn is_http2(&self) -> bool {
+        self.server == Server::Http2
+    }
+
     /// Gives up the requests in flight but for one, if there is one, which stands for the connection from here on.
     pub fn into_guard(mut self) -> Option<InFlightGuard> {
         self.outstanding.take_guard()
@@ -263,7 +269,7 @@ impl Conversation {
                     Ok(None) | Err(_) => all,
                 }
             }
-            Server::Tunnel | Server::Done => all,
+            Server::Tunnel | Server::Http2 | Server::Done => all,
         }
     }
 
@@ -374,7 +380,11 @@ impl Conversation {
     fn after_response_head(&mut self, kind: ResponseKind) -> Result<(), Unparsable> {
         match kind {
             ResponseKind::Interim => {}
-            ResponseKind::Tunnel => {
+            ResponseKind::Http2 if self.is_between_requests() && self.outstanding.len() == 1 => {
+                self.server = Server::Http2;
+            }
+            // An upgrade in the middle of requests is none that a client could follow either.
+            ResponseKind::Tunnel | ResponseKind::Http2 => {
                 self.server = Server::Tunnel;
                 self.client = Client::Done;
                 self.client_head.clear();

@@ -21,12 +21,35 @@ impl IgnoreRules {
         }
     }
 
+    /// Whether no request is ignored.
+    pub fn is_empty(&self) -> bool {
+        self.path_prefixes.is_empty() && self.user_agent_prefixes.is_empty()
+    }
+
     /// Whether a request for `target` from `user_agent` (empty if it has none) is ignored.
     pub fn ignores(&self, target: &str, user_agent: &[u8]) -> bool {
-        let by_agent = |prefix: &String| user_agent.starts_with(prefix.as_bytes());
-        let by_path = |prefix: &String| target.starts_with(prefix.as_str());
-        self.user_agent_prefixes.iter().any(by_agent) || self.path_prefixes.iter().any(by_path)
+        self.ignores_user_agent(&user_agent.iter().copied()) || self.ignores_target(&target.bytes())
     }
+
+    /// Whether all requests for `target` are ignored. Takes no more of it than tells.
+    pub(crate) fn ignores_target(&self, target: &(impl Iterator<Item = u8> + Clone)) -> bool {
+        any_begins(&self.path_prefixes, target)
+    }
+
+    /// Whether all requests from `user_agent` are ignored. Takes no more of it than tells.
+    pub(crate) fn ignores_user_agent(
+        &self,
+        user_agent: &(impl Iterator<Item = u8> + Clone),
+    ) -> bool {
+        any_begins(&self.user_agent_prefixes, user_agent)
+    }
+}
+
+fn any_begins(prefixes: &[String], value: &(impl Iterator<Item = u8> + Clone)) -> bool {
+    prefixes.iter().any(|prefix| {
+        let mut value = value.clone();
+        prefix.bytes().all(|byte| value.next() == Some(byte))
+    })
 }
 
 /// The kubelet's probes (`kube-probe/<version>`) and Prometheus' scrapes (`Prometheus/<version>`).
@@ -51,6 +74,7 @@ mod tests {
         assert!(!rules.ignores("/metrics", b"curl/8.5.0"));
         assert!(!rules.ignores("/kube-probe/", b""));
         assert!(!IgnoreRules::none().ignores("/", b"kube-probe/1.33"));
+        assert!(IgnoreRules::none().is_empty() && !rules.is_empty());
     }
 
     #[test]

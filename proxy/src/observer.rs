@@ -2,16 +2,17 @@
 //!
 //! A synchronous state machine that changes no bytes. It decides nothing about the connection's life.
 
-use std::{sync::Arc, time::Duration};
+use std::{error::Error, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
 use crate::{
-    h1::{Conversation, Piece},
+    h1::{self, Piece},
+    h2,
     ignore::IgnoreRules,
     in_flight::{InFlight, InFlightGuard},
     opaque::Opaque,
-    protocol::{Protocol, skip_line_ends},
+    protocol::{Protocol, may_be_http2, skip_line_ends},
 };
 
 /// How connections are counted.
@@ -36,7 +37,8 @@ pub struct Observer {
 enum State {
     /// The client's first bytes, kept while they do not tell the protocol, and the request they may be the start of.
     Detecting(Vec<u8>, Option<InFlightGuard>),
-    Http1(Conversation),
+    Http1(h1::Conversation),
+    Http2(Box<h2::Conversation>),
     Opaque(Opaque),
 }
 
@@ -53,10 +55,12 @@ impl Observer {
     pub fn client_bytes(&mut self, bytes: &[u8]) {
         match &mut self.state {
             State::Http1(conversation) => {
-                if let Err(error) = conversation.client_bytes(bytes) {
-                    tracing::debug!(%error, "A client cannot be followed, counting its connection");
-                    self.give_up();
-                }
+                let fed = conversation.client_bytes(bytes);
+                self.give_up_at(fed.err(), "client");
+            }
+            State::Http2(conversation) => {
+                let fed = conversation.client_bytes(bytes);
+                self.give_up_at(fed.err(), "client");
             }
             State::Opaque(opaque) => opaque.moved(Instant::now()),
             State::Detecting(first, guard) if first.is_empty() => {
@@ -75,22 +79,35 @@ impl Observer {
     /// Takes bytes that have been written to the client.
     pub fn server_bytes(&mut self, bytes: &[u8]) {
         match &mut self.state {
-            State::Http1(conversation) => {
-                if let Err(error) = conversation.server_bytes(bytes) {
-                    tracing::debug!(%error, "A server cannot be followed, counting its connection");
-                    self.give_up();
+            State::Http1(conversation) => match conversation.server_bytes(bytes) {
+                Ok(_) if !conversation.is_http2() => {}
+                Ok(taken) => {
+                    self.upgrade();
+                    self.server_bytes(&bytes[taken..]);
                 }
+                Err(error) => self.give_up_at(Some(error), "server"),
+            },
+            State::Http2(conversation) => {
+                let fed = conversation.server_bytes(bytes);
+                self.give_up_at(fed.err(), "server");
             }
             State::Opaque(opaque) => opaque.moved(Instant::now()),
             // The server speaks before the client has said anything that could be answered.
+            State::Detecting(first, guard) if may_be_http2(first, bytes) => {
+                let (first, guard) = (std::mem::take(first), guard.take());
+                self.become_http2(&first, guard);
+                self.server_bytes(bytes);
+            }
             State::Detecting(..) => self.give_up(),
         }
     }
 
     /// Takes that the client will send nothing more.
     pub fn client_eof(&mut self) {
-        if let State::Http1(conversation) = &mut self.state {
-            conversation.client_eof();
+        match &mut self.state {
+            State::Http1(conversation) => conversation.client_eof(),
+            State::Http2(conversation) => conversation.client_eof(),
+            State::Detecting(..) | State::Opaque(_) => {}
         }
     }
 
@@ -98,9 +115,10 @@ impl Observer {
     pub fn server_eof(&mut self) {
         match &mut self.state {
             State::Http1(conversation) => conversation.server_eof(),
+            State::Http2(conversation) => conversation.server_eof(),
             // Whatever the client may still send, nothing will be answered.
             State::Detecting(..) => {
-                let mut conversation = self.conversation_with(None);
+                let mut conversation = self.http1_with(None);
                 conversation.server_eof();
                 self.state = State::Http1(conversation);
             }
@@ -110,7 +128,7 @@ impl Observer {
 
     /// Whether the connection carries HTTP/1 messages, and not what has become of an upgrade.
     pub fn is_http1(&self) -> bool {
-        self.conversation().is_some()
+        self.http1().is_some()
     }
 
     /// Whether nothing is under way, so that the connection could be closed and no one would miss it.
@@ -118,33 +136,63 @@ impl Observer {
         match &self.state {
             State::Detecting(first, _) => first.is_empty(),
             State::Http1(conversation) => conversation.is_idle(),
+            State::Http2(conversation) => conversation.is_idle(),
             State::Opaque(_) => false,
         }
     }
 
     /// Whether all that was asked for has been answered, to the last byte.
     pub fn is_answered(&self) -> bool {
-        self.conversation().is_some_and(Conversation::is_answered)
+        match &self.state {
+            State::Http1(conversation) => !conversation.is_tunnel() && conversation.is_answered(),
+            State::Http2(conversation) => conversation.is_answered(),
+            State::Detecting(..) | State::Opaque(_) => false,
+        }
     }
 
     /// Whether the client's next byte would begin a request.
     pub fn is_between_requests(&self) -> bool {
-        self.conversation()
-            .is_some_and(Conversation::is_between_requests)
+        self.http1()
+            .is_some_and(h1::Conversation::is_between_requests)
     }
 
-    /// Says what the next bytes to the client are; see [`Conversation::next_piece`].
+    /// Says what the next bytes to the client are, for one who may change an HTTP/1 head or put a frame between two of
+    /// HTTP/2; see [`h1::Conversation::next_piece`].
     pub fn next_piece(&self, bytes: &[u8]) -> Piece {
-        let all = Piece::Pass(bytes.len());
-        self.conversation()
-            .map_or(all, |conversation| conversation.next_piece(bytes))
+        match &self.state {
+            State::Http1(conversation) => conversation.next_piece(bytes),
+            State::Http2(conversation) => Piece::Pass(conversation.until_takes_frame(bytes)),
+            State::Detecting(..) | State::Opaque(_) => Piece::Pass(bytes.len()),
+        }
+    }
+
+    /// Whether the client could be told by a GOAWAY frame to open no more streams, once the server's frames allow, and the
+    /// server has not told it.
+    pub fn wants_goaway(&self) -> bool {
+        self.http2()
+            .is_some_and(|conversation| conversation.last_served().is_none())
+    }
+
+    /// Whether a frame may be put before the next byte to the client.
+    pub fn takes_frame(&self) -> bool {
+        self.http2().is_some_and(h2::Conversation::takes_frame)
+    }
+
+    /// Returns the last stream that is served if the connection is closed now, or `None` if the client knows or may not
+    /// be told.
+    pub fn last_stream(&self) -> Option<u32> {
+        let conversation = self
+            .http2()
+            .filter(|conversation| conversation.takes_frame())?;
+        let last = conversation.last_stream();
+        (conversation.last_served() != Some(last)).then_some(last)
     }
 
     /// Returns when [`Self::tick`] is due, or `None` if time does not matter now.
     pub fn deadline(&self) -> Option<Instant> {
         match &self.state {
             State::Opaque(opaque) => opaque.deadline(),
-            State::Detecting(..) | State::Http1(_) => None,
+            State::Detecting(..) | State::Http1(_) | State::Http2(_) => None,
         }
     }
 
@@ -155,30 +203,37 @@ impl Observer {
         }
     }
 
-    fn conversation(&self) -> Option<&Conversation> {
+    fn http1(&self) -> Option<&h1::Conversation> {
         match &self.state {
             State::Http1(conversation) if !conversation.is_tunnel() => Some(conversation),
             _ => None,
         }
     }
 
+    fn http2(&self) -> Option<&h2::Conversation> {
+        match &self.state {
+            State::Http2(conversation) => Some(conversation),
+            _ => None,
+        }
+    }
+
     /// Returns a conversation that begins with what `guard` counts.
-    fn conversation_with(&self, guard: Option<InFlightGuard>) -> Conversation {
+    fn http1_with(&self, guard: Option<InFlightGuard>) -> h1::Conversation {
         let Counting {
             in_flight, ignore, ..
         } = self.counting.clone();
-        Conversation::continued(in_flight, ignore, guard)
+        h1::Conversation::continued(in_flight, ignore, guard)
     }
 
     /// Takes all bytes from the client so far.
     fn detect(&mut self, first: &[u8], guard: Option<InFlightGuard>) {
         match Protocol::detect(first) {
             Some(Protocol::Http1) => {
-                self.state = State::Http1(self.conversation_with(guard));
+                self.state = State::Http1(self.http1_with(guard));
                 self.client_bytes(first);
             }
-            // HTTP/2 will be followed by its frames; until then its connections count as one each.
-            Some(Protocol::Http2 | Protocol::Tls | Protocol::Opaque) => self.become_opaque(guard),
+            Some(Protocol::Http2) => self.become_http2(first, guard),
+            Some(Protocol::Tls | Protocol::Opaque) => self.become_opaque(guard),
             None => {
                 let start = skip_line_ends(first);
                 let guard =
@@ -188,11 +243,46 @@ impl Observer {
         }
     }
 
+    /// Follows the connection as HTTP/2, whose client has begun with `first`.
+    fn become_http2(&mut self, first: &[u8], guard: Option<InFlightGuard>) {
+        // What was taken for the start of a request was the preface.
+        if let Some(guard) = guard {
+            guard.ignore();
+        }
+        let Counting {
+            in_flight, ignore, ..
+        } = self.counting.clone();
+        self.state = State::Http2(Box::new(h2::Conversation::new(in_flight, ignore)));
+        self.client_bytes(first);
+    }
+
+    /// Follows a connection of HTTP/1 as HTTP/2 from here on.
+    fn upgrade(&mut self) {
+        let state = std::mem::replace(&mut self.state, State::Detecting(Vec::new(), None));
+        if let State::Http1(conversation) = state {
+            let Counting {
+                in_flight, ignore, ..
+            } = self.counting.clone();
+            let guard = conversation.into_guard();
+            let conversation = h2::Conversation::upgraded(in_flight, ignore, guard);
+            self.state = State::Http2(Box::new(conversation));
+        }
+    }
+
+    /// Gives up if there was an error in what `side` sent.
+    fn give_up_at(&mut self, error: Option<impl Error>, side: &str) {
+        if let Some(error) = error {
+            tracing::debug!(%error, side, "A connection cannot be followed, counting it as one");
+            self.give_up();
+        }
+    }
+
     /// Counts the connection instead of its requests.
     fn give_up(&mut self) {
         let state = std::mem::replace(&mut self.state, State::Detecting(Vec::new(), None));
         match state {
             State::Http1(conversation) => self.become_opaque(conversation.into_guard()),
+            State::Http2(conversation) => self.become_opaque(conversation.into_guard()),
             State::Detecting(_, guard) => self.become_opaque(guard),
             opaque @ State::Opaque(_) => self.state = opaque,
         }

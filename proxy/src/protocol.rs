@@ -16,7 +16,7 @@ pub enum Protocol {
 }
 
 /// What every HTTP/2 client sends first.
-const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(crate) const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// First byte of a TLS record that carries a handshake.
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -47,6 +47,15 @@ impl Protocol {
             Some(_) => Some(Self::Opaque),
         }
     }
+}
+
+/// Whether a connection may still turn out to be HTTP/2 when its server has sent `server` after the client's `client`: its
+/// servers may begin without waiting for the client, with a SETTINGS frame (RFC 9113, section 3.4).
+pub(crate) fn may_be_http2(client: &[u8], server: &[u8]) -> bool {
+    // A length below 64 KiB, the type, no flags, stream 0: nothing that other servers greet with.
+    let known = [(0, 0), (3, 4), (4, 0), (5, 0), (6, 0), (7, 0), (8, 0)];
+    let fits = |(at, byte): &(usize, u8)| server.get(*at).is_none_or(|sent| sent == byte);
+    HTTP2_PREFACE.starts_with(client) && known.iter().all(fits)
 }
 
 /// Returns `bytes` without the empty lines that a server ignores before a request line (RFC 9112, section 2.2).
@@ -85,6 +94,24 @@ mod tests {
                 "{}",
                 bytes.escape_ascii()
             );
+        }
+    }
+
+    #[test]
+    fn only_settings_before_the_preface_may_be_http2() {
+        let settings = b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x64";
+        for length in 1..settings.len() {
+            assert!(may_be_http2(b"", &settings[..length]));
+            assert!(may_be_http2(b"PRI * H", &settings[..length]));
+            assert!(!may_be_http2(b"PUT", &settings[..length]));
+        }
+        for greeting in [
+            &b"220 mail.example.com ESMTP\r\n"[..],
+            b"\x4a\0\0\0\x0a8.0.36\0",
+            b"HTTP/1.1 408 Request Timeout\r\n\r\n",
+            b"\0\0\0\x04\x01\0\0\0\0",
+        ] {
+            assert!(!may_be_http2(b"", greeting), "{}", greeting.escape_ascii());
         }
     }
 

@@ -27,7 +27,7 @@ pub struct RelaySettings {
     pub opaque_idle_window: Duration,
     /// While draining: how long a keep-alive connection may stay open without a request. Default 5 s.
     pub drain_idle: Duration,
-    /// While draining: how long there must have been no connection before the listener is closed. Default 100 ms.
+    /// While leaving: how long there must have been no connection before the listener is closed. Default 100 ms.
     pub settle: Duration,
     /// How long a closed connection waits for the client's own close, discarding what it still sends. Closing at
     /// once would reset it, and the client could lose the end of the response. Default 1 s.

@@ -58,6 +58,8 @@ pub(super) enum ResponseKind {
     Interim,
     /// What follows is no HTTP/1 any more, in both directions.
     Tunnel,
+    /// What follows is HTTP/2, in both directions (RFC 7540, section 3.2).
+    Http2,
     Final(Body),
 }
 
@@ -106,6 +108,7 @@ pub(super) fn response(bytes: &[u8], method: Method) -> Result<Option<ResponseHe
         return Ok(None);
     };
     let kind = match (parsed.code.unwrap_or_default(), method) {
+        (101, _) if parsed.headers.iter().any(upgrades_to_http2) => ResponseKind::Http2,
         (101, _) | (200..=299, Method::Connect) => ResponseKind::Tunnel,
         (100..=199, _) => ResponseKind::Interim,
         (204 | 304, _) | (_, Method::Head) => ResponseKind::Final(Body::NONE),
@@ -121,6 +124,10 @@ pub(super) fn response(bytes: &[u8], method: Method) -> Result<Option<ResponseHe
         }
     };
     Ok(Some(ResponseHead { length, kind }))
+}
+
+fn upgrades_to_http2(header: &httparse::Header<'_>) -> bool {
+    header.name.eq_ignore_ascii_case("upgrade") && header.value.eq_ignore_ascii_case(b"h2c")
 }
 
 /// A header field that matters here.

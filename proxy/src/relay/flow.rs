@@ -20,6 +20,7 @@ use tokio::{
 use super::{RelayError, RelaySettings, ResetOnDrop, pending::Pending};
 use crate::{
     h1::{MAX_HEAD, Piece, with_close},
+    h2::{MAX_STREAM, goaway},
     observer::Observer,
 };
 
@@ -48,8 +49,9 @@ pub(super) struct Flow {
     /// The app broke its end while being written to. What it has said before may still be read.
     app_deaf: bool,
     draining: bool,
-    /// The client has been told that the connection closes after the response under way.
-    closing: bool,
+    told: Told,
+    /// What is said to the client of ourselves, before anything else of the app's.
+    notice: Pending,
     /// When the connection is closed for being idle while draining.
     idle_until: Option<Instant>,
     /// When to look for a client that is gone while its bytes are stuck.
@@ -64,6 +66,16 @@ enum Phase {
     Relaying,
     /// Both sides have been told the end; the client may still be sending until then.
     Lingering(Instant),
+}
+
+/// What the client has been told of the drain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Nothing,
+    /// That the connection closes after the response under way.
+    Close,
+    /// That it should open no more streams.
+    GoAway,
 }
 
 #[derive(Debug, Default)]
@@ -110,7 +122,8 @@ impl Flow {
             down: Direction::default(),
             app_deaf: false,
             draining: false,
-            closing: false,
+            told: Told::Nothing,
+            notice: Pending::default(),
             idle_until: None,
             check_at: None,
             timer: None,
@@ -153,7 +166,7 @@ impl Flow {
                     return Poll::Ready(Ok(()));
                 }
                 // Either this was the last response, or nobody is left who could give another.
-                let answered = self.closing && self.observer.is_answered();
+                let answered = self.told == Told::Close && self.observer.is_answered();
                 if answered || self.app_deaf && self.down.shut {
                     self.begin_linger(context);
                     continue;
@@ -214,7 +227,7 @@ impl Flow {
             }
             // After `close` has been said, a further request is not to be processed (RFC 9112, section 9.6); the client
             // knows that it was not. And nobody listens to an app's broken end.
-            if self.app_deaf || self.closing && self.observer.is_between_requests() {
+            if self.app_deaf || self.told == Told::Close && self.observer.is_between_requests() {
                 continue;
             }
             self.observer.client_bytes(bytes);
@@ -234,9 +247,8 @@ impl Flow {
         scratch: &mut [u8],
     ) -> Poll<Result<(), RelayError>> {
         loop {
-            // While draining, bytes of HTTP/1 take the detour over `pending`, where a head can be waited for and changed.
-            let edits = self.draining && self.observer.is_http1();
-            let starved = ready!(self.poll_flush_down(context, edits))?;
+            let starved = ready!(self.poll_flush_down(context))?;
+            let edits = self.edits();
             if self.down.ended {
                 if !self.down.shut {
                     self.check_complete()?;
@@ -286,13 +298,31 @@ impl Flow {
         }
     }
 
+    /// Whether bytes to the client take the detour over `pending`, where a head can be waited for and changed, and the end
+    /// of a frame be found: only while draining.
+    fn edits(&self) -> bool {
+        let goes_away = || self.told != Told::GoAway && self.observer.wants_goaway();
+        self.draining && (self.observer.is_http1() || goes_away())
+    }
+
     /// Writes what waits for the client. Ready with `true` if what is left is a head that is not whole.
-    fn poll_flush_down(
-        &mut self,
-        context: &mut Context<'_>,
-        edits: bool,
-    ) -> Poll<Result<bool, RelayError>> {
-        while !self.down.pending.is_empty() {
+    fn poll_flush_down(&mut self, context: &mut Context<'_>) -> Poll<Result<bool, RelayError>> {
+        loop {
+            let edits = self.edits();
+            if edits && self.observer.takes_frame() {
+                // The client may have opened streams that it has not been answered on: none of them is refused.
+                self.notice.push(&goaway(MAX_STREAM));
+                self.told = Told::GoAway;
+            }
+            while !self.notice.is_empty() {
+                let client = Pin::new(&mut self.client.stream);
+                let written = ready!(client.poll_write(context, self.notice.as_slice()))
+                    .map_err(RelayError::Client)?;
+                self.notice.take(written);
+            }
+            if self.down.pending.is_empty() {
+                return Poll::Ready(Ok(false));
+            }
             let mut count = self.down.pending.as_slice().len();
             if edits {
                 match self.observer.next_piece(self.down.pending.as_slice()) {
@@ -300,7 +330,7 @@ impl Flow {
                     Piece::LastHead(head) => {
                         let edited = with_close(&self.down.pending.as_slice()[..head]);
                         self.down.pending.replace(head, &edited);
-                        self.closing = true;
+                        self.told = Told::Close;
                         count = edited.len();
                     }
                     Piece::Incomplete if !self.down.ended && count < MAX_HEAD => {
@@ -315,7 +345,6 @@ impl Flow {
             self.observer.server_bytes(&bytes[..written]);
             self.down.pending.take(written);
         }
-        Poll::Ready(Ok(false))
     }
 
     /// Checks, when the app has ended, that the client may take what it got for complete.
@@ -325,6 +354,17 @@ impl Flow {
             return Err(RelayError::App(io::ErrorKind::ConnectionReset.into()));
         }
         Ok(())
+    }
+
+    /// Tells a client of HTTP/2 which streams the app was not asked for, so that it may ask elsewhere (RFC 9113, section
+    /// 6.8). One that does not read is not waited for.
+    fn say_last_stream(&mut self, context: &mut Context<'_>) {
+        if self.notice.is_empty()
+            && self.down.pending.is_empty()
+            && let Some(last) = self.observer.last_stream()
+        {
+            let _ = Pin::new(&mut self.client.stream).poll_write(context, &goaway(last));
+        }
     }
 
     /// Closes both sides, the client's in a way that loses nothing of what it was sent.
@@ -377,6 +417,7 @@ impl Flow {
             }
         }
         if self.idle_until.is_some_and(|until| until <= now) {
+            self.say_last_stream(context);
             self.begin_linger(context);
         }
         Ok(())

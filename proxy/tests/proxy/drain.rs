@@ -7,7 +7,7 @@ use stillwake_proxy::relay::RelaySettings;
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 use crate::{
-    exchange::{script, socket_cuts},
+    exchange::{Conversation as _, script, socket_cuts},
     rig::{Rig, block_on, eventually, expect, expect_end, expect_reset, pass, within},
 };
 
@@ -28,7 +28,7 @@ async fn the_response_under_way_says_close_and_the_connection_ends_with_it() {
     let rig = Rig::with(patient()).await;
     let (mut client, mut app) = rig.connect().await;
     pass(&mut client, &mut app, REQUEST).await;
-    rig.drain.begin();
+    rig.drain.leave();
     // Cut anywhere, a head is held until it is whole.
     for byte in RESPONSE {
         app.write_all(&[*byte]).await.unwrap();
@@ -50,7 +50,7 @@ async fn a_port_without_connections_is_served_while_another_drains() {
     let (another, serving) = rig.serve_another().await;
     let (mut client, mut app) = rig.connect().await;
     pass(&mut client, &mut app, REQUEST).await;
-    rig.drain.begin();
+    rig.drain.leave();
     // Turns enough for a port that does not care about the other to close.
     for byte in RESPONSE {
         app.write_all(&[*byte]).await.unwrap();
@@ -147,7 +147,7 @@ async fn a_response_that_the_client_has_not_read_yet_survives_the_close() {
     .await;
     let (mut client, mut app) = rig.connect().await;
     pass(&mut client, &mut app, REQUEST).await;
-    rig.drain.begin();
+    rig.drain.leave();
     let body = vec![b'x'; 300_000];
     let head = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 300000\r\n\r\n";
     let response = [head.as_bytes(), &body].concat();
@@ -184,7 +184,7 @@ async fn idle_connections_are_closed_and_serving_ends() {
     pass(&mut used, &mut app, REQUEST).await;
     pass(&mut app, &mut used, RESPONSE).await;
     let (mut unused, _app) = rig.connect().await;
-    rig.drain.begin();
+    rig.drain.leave();
     expect_end(&mut used).await;
     expect_end(&mut unused).await;
     drop((used, unused));
@@ -202,6 +202,29 @@ async fn connections_that_arrive_while_draining_are_served() {
     app.write_all(RESPONSE).await.unwrap();
     expect(&mut client, CLOSING).await;
     assert!(!rig.serving.is_finished());
+}
+
+#[tokio::test]
+async fn listeners_stay_open_while_draining_until_the_process_leaves() {
+    let settings = RelaySettings {
+        settle: Duration::ZERO,
+        ..patient()
+    };
+    let rig = Rig::with(settings).await;
+    rig.drain.begin();
+    // The port is without a connection in between.
+    for _ in 0..3 {
+        let (mut client, mut app) = rig.connect().await;
+        pass(&mut client, &mut app, REQUEST).await;
+        app.write_all(RESPONSE).await.unwrap();
+        expect(&mut client, CLOSING).await;
+        expect_end(&mut client).await;
+        expect_end(&mut app).await;
+    }
+    assert!(!rig.serving.is_finished());
+    rig.drain.leave();
+    within("serving ends", rig.serving).await.unwrap();
+    assert!(TcpStream::connect(rig.address).await.is_err());
 }
 
 #[tokio::test]
@@ -241,9 +264,9 @@ async fn tunnels_and_opaque_connections_outlast_the_drain_until_the_abort() {
 }
 
 #[tokio::test]
-async fn a_drain_without_connections_ends_at_once() {
+async fn leaving_without_connections_ends_at_once() {
     let rig = Rig::start().await;
-    rig.drain.begin();
+    rig.drain.leave();
     within("serving ends", rig.serving).await.unwrap();
 }
 

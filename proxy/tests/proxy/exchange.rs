@@ -1,6 +1,30 @@
 //! Random legal HTTP/1.1 conversations and what must be in flight at each point of them.
 
+use std::{fmt::Debug, ops::RangeInclusive};
+
 use proptest::{collection::vec, prelude::*};
+
+/// A conversation that can be passed in pieces, and what is in flight at each point of it.
+pub(crate) trait Conversation: Debug {
+    /// All that the client sends.
+    fn by_client(&self) -> &[u8];
+
+    /// All that the server sends.
+    fn by_server(&self) -> &[u8];
+
+    /// How many requests are in flight when this much of both streams has passed.
+    fn in_flight(&self, client: usize, server: usize) -> u64;
+
+    /// How many requests may have begun when all has passed. Ignored ones whose heads came in two reads may have been
+    /// shown before they were known to be.
+    fn requests(&self) -> RangeInclusive<u64>;
+
+    /// How far the client may have sent when the server has sent this much.
+    fn client_may_send(&self, server: usize) -> usize;
+
+    /// How far the server may have sent when the client has sent this much.
+    fn server_may_send(&self, client: usize) -> usize;
+}
 
 /// A conversation as both sides send it.
 #[derive(Clone, Debug, Default)]
@@ -28,9 +52,16 @@ struct Marks {
     until_close: bool,
 }
 
-impl Script {
-    /// How many requests are in flight when this much of both streams has passed.
-    pub(crate) fn in_flight(&self, client: usize, server: usize) -> u64 {
+impl Conversation for Script {
+    fn by_client(&self) -> &[u8] {
+        &self.from_client
+    }
+
+    fn by_server(&self) -> &[u8] {
+        &self.from_server
+    }
+
+    fn in_flight(&self, client: usize, server: usize) -> u64 {
         let counts = |marks: &&Marks| {
             let begun = client > marks.request;
             let ignored = marks.ignored && client >= marks.request_head_end;
@@ -39,37 +70,19 @@ impl Script {
         self.marks.iter().filter(counts).count() as u64
     }
 
-    /// How many requests there are that count.
-    pub(crate) fn requests(&self) -> u64 {
-        self.marks.iter().filter(|marks| !marks.ignored).count() as u64
+    fn requests(&self) -> RangeInclusive<u64> {
+        let counted = self.marks.iter().filter(|marks| !marks.ignored).count();
+        counted as u64..=self.marks.len() as u64
     }
 
-    /// How many requests there are.
-    pub(crate) fn exchanges(&self) -> u64 {
-        self.marks.len() as u64
-    }
-
-    /// What the client gets if a drain begins once all requests have been sent: the last head says that the connection
-    /// closes, unless it begins a tunnel.
-    pub(crate) fn drained(&self) -> Vec<u8> {
-        let mut expected = self.from_server.clone();
-        if self.tunnel.is_none() {
-            let empty_line = self.last_head_end - b"\r\n".len();
-            expected.splice(empty_line..empty_line, *b"Connection: close\r\n");
-        }
-        expected
-    }
-
-    /// How far the client may have sent when the server has sent this much.
-    pub(crate) fn client_may_send(&self, server: usize) -> usize {
+    fn client_may_send(&self, server: usize) -> usize {
         match self.tunnel {
             Some((client_start, server_start)) if server < server_start => client_start,
             _ => self.from_client.len(),
         }
     }
 
-    /// How far the server may have sent when the client has sent this much.
-    pub(crate) fn server_may_send(&self, client: usize) -> usize {
+    fn server_may_send(&self, client: usize) -> usize {
         let mut limit = 0;
         for marks in &self.marks {
             let due = if marks.early {
@@ -83,6 +96,19 @@ impl Script {
             limit = marks.response_end;
         }
         self.from_server.len()
+    }
+}
+
+impl Script {
+    /// What the client gets if a drain begins once all requests have been sent: the last head says that the connection
+    /// closes, unless it begins a tunnel.
+    pub(crate) fn drained(&self) -> Vec<u8> {
+        let mut expected = self.from_server.clone();
+        if self.tunnel.is_none() {
+            let empty_line = self.last_head_end - b"\r\n".len();
+            expected.splice(empty_line..empty_line, *b"Connection: close\r\n");
+        }
+        expected
     }
 }
 

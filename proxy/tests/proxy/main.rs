@@ -8,5 +8,9 @@
 mod conversations;
 mod drain;
 mod exchange;
+mod goaway;
+mod http2;
+mod pair;
 mod rig;
 mod sockets;
+mod streams;

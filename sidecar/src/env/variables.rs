@@ -126,7 +126,8 @@ pub(super) const IDLE_WINDOW: Variable = Variable {
     name: "STILLWAKE_SIDECAR_IDLE_WINDOW",
     takes: "a duration such as 250ms, 5s or 1m",
     default: Some("60s"),
-    purpose: "How long a connection that is not HTTP/1.1 counts as one request in flight after bytes moved on it.",
+    purpose: "How long a connection that is neither HTTP/1.1 nor HTTP/2 counts as one request in flight after bytes \
+              moved on it.",
 };
 
 pub(super) const DRAIN_GRACE: Variable = Variable {
