@@ -29,6 +29,7 @@ use stillwake_proto::report::Workload;
 
 mod index;
 mod link;
+pub mod names;
 mod pod;
 mod scaled_object;
 mod scaler_service;
@@ -75,6 +76,8 @@ pub struct ScaledObject {
     pub namespace: String,
     /// Its name.
     pub name: String,
+    /// Its UID. One that is made again under the same name is another.
+    pub uid: String,
     /// What it scales.
     pub workload: Workload,
     /// How often KEDA asks whether it is active; at least 1 s.

@@ -1,4 +1,5 @@
-//! What is around a pod, for the webhook: its Namespace, Services and network policies, from memory.
+//! What is around a pod, for the webhook: its Namespace, and the Services, network policies, `LimitRange`s and
+//! `ResourceQuota`s in it, from memory.
 //!
 //! An admission waits for the answer, so that none is ever asked of the API server: a lookup is one read lock and a few
 //! reference counts. Objects are kept without status and with the little of their metadata that says which they are.
@@ -13,7 +14,7 @@ use std::{
 };
 
 use k8s_openapi::api::{
-    core::v1::{Namespace, Service},
+    core::v1::{LimitRange, Namespace, ResourceQuota, Service},
     networking::v1::NetworkPolicy,
 };
 use kube::{Client, core::DeserializeGuard, runtime::watcher};
@@ -41,6 +42,10 @@ pub struct Around {
     pub services: Vec<Arc<Service>>,
     /// All its network policies, by name: their names and specs.
     pub network_policies: Vec<Arc<NetworkPolicy>>,
+    /// All its `LimitRange`s, by name: their names and specs.
+    pub limit_ranges: Vec<Arc<LimitRange>>,
+    /// All its `ResourceQuota`s, by name: their names and specs.
+    pub resource_quotas: Vec<Arc<ResourceQuota>>,
 }
 
 /// What is known of a namespace.
@@ -72,11 +77,17 @@ struct Entry {
     namespace: Option<NamespaceFacts>,
     services: BTreeMap<String, Arc<Service>>,
     network_policies: BTreeMap<String, Arc<NetworkPolicy>>,
+    limit_ranges: BTreeMap<String, Arc<LimitRange>>,
+    resource_quotas: BTreeMap<String, Arc<ResourceQuota>>,
 }
 
 impl Entry {
     fn is_empty(&self) -> bool {
-        self.namespace.is_none() && self.services.is_empty() && self.network_policies.is_empty()
+        self.namespace.is_none()
+            && self.services.is_empty()
+            && self.network_policies.is_empty()
+            && self.limit_ranges.is_empty()
+            && self.resource_quotas.is_empty()
     }
 }
 
@@ -86,6 +97,8 @@ enum Observation {
     Namespace(ObjectName, Option<NamespaceFacts>),
     Service(ObjectName, Option<Arc<Service>>),
     NetworkPolicy(ObjectName, Option<Arc<NetworkPolicy>>),
+    LimitRange(ObjectName, Option<Arc<LimitRange>>),
+    ResourceQuota(ObjectName, Option<Arc<ResourceQuota>>),
 }
 
 impl Surroundings {
@@ -111,7 +124,9 @@ impl Surroundings {
         let mut watches = Watches::new(client, self.shared.scope.clone(), metrics)
             .namespaces::<DeserializeGuard<Namespace>>(Observation::Namespace)
             .namespaced::<DeserializeGuard<Service>>(&all, Observation::Service)
-            .namespaced::<DeserializeGuard<NetworkPolicy>>(&all, Observation::NetworkPolicy);
+            .namespaced::<DeserializeGuard<NetworkPolicy>>(&all, Observation::NetworkPolicy)
+            .namespaced::<DeserializeGuard<LimitRange>>(&all, Observation::LimitRange)
+            .namespaced::<DeserializeGuard<ResourceQuota>>(&all, Observation::ResourceQuota);
         loop {
             match watches.next().await {
                 Told::Observed(observation) => self.observe(observation),
@@ -144,6 +159,8 @@ impl Surroundings {
             annotations,
             services: entry.services.values().cloned().collect(),
             network_policies: entry.network_policies.values().cloned().collect(),
+            limit_ranges: entry.limit_ranges.values().cloned().collect(),
+            resource_quotas: entry.resource_quotas.values().cloned().collect(),
         })
     }
 
@@ -176,6 +193,16 @@ impl Surroundings {
             Observation::NetworkPolicy(name, policy) => {
                 self.within(&name.namespace, |entry| {
                     put(&mut entry.network_policies, name.name, policy);
+                });
+            }
+            Observation::LimitRange(name, range) => {
+                self.within(&name.namespace, |entry| {
+                    put(&mut entry.limit_ranges, name.name, range);
+                });
+            }
+            Observation::ResourceQuota(name, quota) => {
+                self.within(&name.namespace, |entry| {
+                    put(&mut entry.resource_quotas, name.name, quota);
                 });
             }
         }

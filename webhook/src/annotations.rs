@@ -16,6 +16,8 @@ use crate::{
 
 mod values;
 
+pub(crate) use self::values::{LEAST_CPU_LIMIT, LEAST_MEMORY_LIMIT};
+
 /// One annotation that users may set on a pod.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Annotation {
@@ -67,7 +69,8 @@ const IDLE_WINDOW: Annotation = Annotation {
     takes: "a duration such as 250ms, 5s or 1m, up to 24h",
     default: "60s",
     example: "5m",
-    purpose: "How long a connection that is not HTTP/1.1 counts as one request in flight after bytes moved on it.",
+    purpose: "How long a connection that is neither HTTP/1.1 nor HTTP/2 counts as one request in flight after bytes \
+              moved on it.",
 };
 const LOG_LEVEL: Annotation = Annotation {
     name: "stillwake.dev/log-level",
@@ -76,28 +79,28 @@ const LOG_LEVEL: Annotation = Annotation {
     example: "debug",
     purpose: "What the sidecar logs of its own doing.",
 };
-const CPU_REQUEST: Annotation = Annotation {
+pub(crate) const CPU_REQUEST: Annotation = Annotation {
     name: "stillwake.dev/cpu-request",
     takes: "a quantity of CPU such as 5m or 0.1, no larger than the limit",
     default: "5m, unless Stillwake was installed with another one",
     example: "20m",
     purpose: "CPU that is set aside for the sidecar.",
 };
-const CPU_LIMIT: Annotation = Annotation {
+pub(crate) const CPU_LIMIT: Annotation = Annotation {
     name: "stillwake.dev/cpu-limit",
     takes: "a quantity of CPU of 10m or more, such as 100m or 1",
     default: "no limit, unless Stillwake was installed with one",
     example: "500m",
     purpose: "The most CPU for the sidecar. A request that is larger by default comes down to it.",
 };
-const MEMORY_REQUEST: Annotation = Annotation {
+pub(crate) const MEMORY_REQUEST: Annotation = Annotation {
     name: "stillwake.dev/memory-request",
     takes: "a quantity of memory such as 8Mi, no larger than the limit",
     default: "8Mi, unless Stillwake was installed with another one",
     example: "16Mi",
     purpose: "Memory that is set aside for the sidecar.",
 };
-const MEMORY_LIMIT: Annotation = Annotation {
+pub(crate) const MEMORY_LIMIT: Annotation = Annotation {
     name: "stillwake.dev/memory-limit",
     takes: "a quantity of memory of 8Mi or more, such as 32Mi",
     default: "no limit, unless Stillwake was installed with one",

@@ -16,7 +16,7 @@ use crate::{
     pod, policy,
     policy::Left,
     ports::{self, Conditions, Counted, PortPlan, Takeover, Uncounted},
-    probes,
+    probes, resources,
     settings::Settings,
     sidecar,
     surroundings::Surroundings,
@@ -88,7 +88,7 @@ pub fn inject(
         return Ok(leave(left, warnings));
     }
     let share = Share::of(spec, &settings.resources);
-    let overrides = annotations::read(pod::annotations(&pod), &share, &mut warnings);
+    let mut overrides = annotations::read(pod::annotations(&pod), &share, &mut warnings);
     let conditions = Conditions {
         surroundings,
         wanted: overrides.ports.as_deref(),
@@ -108,10 +108,22 @@ pub fn inject(
     } else {
         let tls = settings.aggregator_tls;
         trusted = tls.then(|| authorities::told(bundle)).transpose()?;
+        let place = mesh::place(spec);
+        match resources::fit(
+            spec,
+            place,
+            pod::annotations(&pod),
+            surroundings,
+            &overrides.resources,
+            &mut warnings,
+        ) {
+            Ok(share) => overrides.resources = share,
+            Err(left) => return Ok(leave(left, warnings)),
+        }
         warn_of_changed_quality(spec, &overrides, &mut warnings);
         warn_of_names_unknown(settings, spec, &mut warnings);
         let insertion = Insertion {
-            place: mesh::place(spec),
+            place,
             containers: added(settings, &overrides, trusted, spec, &plan.counted),
         };
         (Outcome::Injected, insertion)

@@ -6,7 +6,7 @@
 //!
 //! One admission goes through the modules in this order: [`server`] takes the request, [`admission`] answers it and lets
 //! nothing of ours stop a pod, [`policy`] says whether, [`annotations`] what the pod wants otherwise, [`ports`] which
-//! ports and how, [`inject`] changes the typed pod with [`probes`] and [`sidecar`], and [`patch`] says the difference.
+//! ports and how, `resources` what the sidecar takes, [`inject`] changes the typed pod with [`probes`] and [`sidecar`], and [`patch`] says the difference.
 
 pub mod admission;
 pub mod annotations;
@@ -22,6 +22,7 @@ pub mod ports;
 pub mod probes;
 mod quantity;
 pub mod registration;
+mod resources;
 mod review;
 pub mod server;
 pub mod settings;

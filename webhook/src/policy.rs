@@ -55,6 +55,11 @@ pub enum Left {
     /// There is nothing to count, as is usual for a pod that does something and ends.
     #[error("the pod declares no TCP port, no Service targets one, and it runs to its end")]
     RunsOnce,
+    /// The API server would refuse the pod, whatever the sidecar took.
+    #[error(
+        "the LimitRanges of its namespace leave no {0} that the sidecar could have beside the app's"
+    )]
+    NoRoom(String),
 }
 
 impl Left {
@@ -71,6 +76,7 @@ impl Left {
             Self::NameTaken { .. } => "name_taken",
             Self::NoPorts => "no_ports",
             Self::RunsOnce => "runs_once",
+            Self::NoRoom(_) => "no_room",
         }
     }
 

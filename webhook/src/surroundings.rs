@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use k8s_openapi::{
-    api::{core::v1::Service, networking::v1::NetworkPolicy},
+    api::{
+        core::v1::{LimitRange, ResourceQuota, Service},
+        networking::v1::NetworkPolicy,
+    },
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
 
@@ -39,6 +42,10 @@ pub struct Surroundings {
     pub services: Vec<Arc<Service>>,
     /// All network policies of the namespace.
     pub network_policies: Vec<Arc<NetworkPolicy>>,
+    /// All `LimitRange`s of the namespace.
+    pub limit_ranges: Vec<Arc<LimitRange>>,
+    /// All `ResourceQuota`s of the namespace.
+    pub resource_quotas: Vec<Arc<ResourceQuota>>,
 }
 
 impl Surroundings {

@@ -14,7 +14,7 @@ pub struct Warning {
 /// Kinds of warnings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
-    /// A label or annotation of ours makes no sense; its default applies.
+    /// A label or annotation of ours makes no sense, here or at all; something else applies.
     BadValue,
     /// The sidecar was asked for and this pod cannot have it.
     NotInjected,

@@ -1,13 +1,14 @@
 //! Golden cases: pods as they come and as they leave.
 //!
-//! Each `tests/golden/NAME.yaml` holds a pod and what is around it: at most one Namespace, and Services and network policies.
-//! A document of kind `Settings` says what the installation has otherwise (`redirect: false`), and from which Kubernetes on
-//! the pod is one (`kubernetes: "1.34"`). `NAME.injected.yaml` is the pod afterwards, and `NAME.warnings` what people are
-//! told, one warning a line, missing if there is nothing to tell. Any file that is added is run;
+//! Each `tests/golden/NAME.yaml` holds a pod and what is around it: at most one Namespace, and Services, network policies,
+//! `LimitRange`s and `ResourceQuota`s. A document of kind `Settings` says what the installation has otherwise
+//! (`redirect: false`), and from which Kubernetes on the pod is one (`kubernetes: "1.34"`). `NAME.injected.yaml` is the pod
+//! afterwards, and `NAME.warnings` what people are told, one warning a line, missing if there is nothing to tell. Any file
+//! that is added is run;
 //! `STILLWAKE_UPDATE_GOLDEN=1 cargo test -p stillwake-webhook --test golden` writes what is expected.
 //!
-//! Every pod, before and after, is one that a real API server takes in a namespace with the labels of the case. The
-//! installation decides the sidecar's image, where it reports to and the authorities; here they are the constants below.
+//! Every pod, before and after, is one that a real API server takes in a namespace with the labels, `LimitRange`s and
+//! `ResourceQuota`s of the case. The installation decides the sidecar's image, where it reports to and the authorities; here they are the constants below.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -73,6 +74,14 @@ impl Case {
                 Some("NetworkPolicy") => {
                     let policy = Arc::new(typed(document, path));
                     case.surroundings.network_policies.push(policy);
+                }
+                Some("LimitRange") => {
+                    let range = Arc::new(typed(document, path));
+                    case.surroundings.limit_ranges.push(range);
+                }
+                Some("ResourceQuota") => {
+                    let quota = Arc::new(typed(document, path));
+                    case.surroundings.resource_quotas.push(quota);
                 }
                 Some("Settings") => case.settings.redirect = document["redirect"] != false,
                 kind => panic!("{} holds a document of kind {kind:?}", path.display()),

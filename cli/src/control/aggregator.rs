@@ -1,6 +1,7 @@
 //! The aggregator's process: reports in, KEDA's answers out, by what the cluster says of ScaledObjects and pods.
 
 use std::{
+    collections::HashMap,
     io,
     path::Path,
     sync::{Arc, OnceLock},
@@ -8,11 +9,11 @@ use std::{
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
-use rustls::ServerConfig;
+use parking_lot::Mutex;
 use stillwake_aggregator::{
     Aggregator, MembershipEvent, Notice, Pod, PodTokens, ScaledObject, Settings,
 };
-use stillwake_certs::{server::server_config, trust::Bundle, verifier::ClientVerifier};
+use stillwake_certs::{server::acceptor, trust::Bundle, verifier::ClientVerifier};
 use stillwake_cluster::{
     Metrics,
     events::{self, Events, Severity},
@@ -51,7 +52,15 @@ pub async fn run(args: AggregatorArgs) -> Result<(), RoleError> {
     aggregator.register_metrics(&mut registry);
     aggregator.ready_when_synced(process.readiness.latch());
     follow_keys(tokens.clone(), &client, &metrics, &process.background);
-    follow_membership(&args, &aggregator, &client, &metrics, &process.background);
+    let uids = Uids::default();
+    follow_membership(
+        &args,
+        &aggregator,
+        uids.clone(),
+        &client,
+        &metrics,
+        &process.background,
+    );
 
     let (events, publisher) = events::events(&metrics);
     process.background.spawn({
@@ -64,7 +73,7 @@ pub async fn run(args: AggregatorArgs) -> Result<(), RoleError> {
     });
     process
         .background
-        .spawn(publish(aggregator.clone(), events));
+        .spawn(publish(aggregator.clone(), uids, events));
 
     let services = [args.service.as_str(), args.reports_service.as_str()];
     let origin = Origin::new(&args.certificates, &args.process, &services, &client)?;
@@ -125,16 +134,11 @@ impl Acceptors {
         clients: Option<Arc<ClientVerifier>>,
         require_tls: bool,
     ) -> Result<Self, rustls::Error> {
-        let config = |clients, protocols: &[&[u8]]| -> Result<Arc<ServerConfig>, rustls::Error> {
-            let resolver = Arc::clone(&certificates.resolver);
-            Ok(Arc::new(server_config(resolver, clients, protocols)?))
-        };
-        // Whoever has to prove who they are must not get around it without TLS.
-        let require_tls = require_tls || clients.is_some();
+        let resolver = || Arc::clone(&certificates.resolver);
         Ok(Self {
-            scaler: Acceptor::tls(config(clients, &[b"h2"])?, require_tls),
+            scaler: acceptor(resolver(), clients, &[b"h2"], require_tls)?,
             // A token must never travel in the clear.
-            reports: Acceptor::tls(config(None, &[])?, true),
+            reports: acceptor(resolver(), None, &[], true)?,
         })
     }
 }
@@ -179,10 +183,45 @@ fn follow_keys(tokens: PodTokens, client: &Client, metrics: &Metrics, background
     });
 }
 
+/// The UIDs of the ScaledObjects that exist, by namespace and name. People are shown an Event with an object only if it
+/// has the object's UID. Clones share it.
+#[derive(Clone, Debug, Default)]
+struct Uids(Arc<Mutex<HashMap<(String, String), String>>>);
+
+impl Uids {
+    fn learn(&self, change: &Change) {
+        match change {
+            Change::ScaledObject(object) => {
+                let name = (object.namespace.clone(), object.name.clone());
+                self.0.lock().insert(name, object.uid.clone());
+            }
+            Change::ScaledObjectGone { namespace, name } => {
+                self.0.lock().remove(&(namespace.clone(), name.clone()));
+            }
+            Change::Pod(_) | Change::PodGone { .. } | Change::Synced => {}
+        }
+    }
+
+    /// Names a ScaledObject for an Event.
+    fn regarding(&self, namespace: String, name: String) -> ObjectReference {
+        let name = (namespace, name);
+        let uid = self.0.lock().get(&name).cloned();
+        ObjectReference {
+            api_version: Some("keda.sh/v1alpha1".to_owned()),
+            kind: Some("ScaledObject".to_owned()),
+            namespace: Some(name.0),
+            name: Some(name.1),
+            uid,
+            ..ObjectReference::default()
+        }
+    }
+}
+
 /// Tells the aggregator who exists.
 fn follow_membership(
     args: &AggregatorArgs,
     aggregator: &Aggregator,
+    uids: Uids,
     client: &Client,
     metrics: &Metrics,
     background: &Background,
@@ -196,13 +235,16 @@ fn follow_membership(
     let aggregator = aggregator.clone();
     let (client, metrics) = (client.clone(), metrics.clone());
     background.spawn(async move {
-        let tell = |change| aggregator.apply(told(change));
+        let tell = |change| {
+            uids.learn(&change);
+            aggregator.apply(told(change));
+        };
         match membership::follow(client, scope, service, metrics, tell).await {}
     });
 }
 
 /// Publishes what users should be told, as Events on their ScaledObjects.
-async fn publish(aggregator: Aggregator, events: Events) {
+async fn publish(aggregator: Aggregator, uids: Uids, events: Events) {
     loop {
         for notice in aggregator.notices().await {
             let note = notice.to_string();
@@ -213,15 +255,12 @@ async fn publish(aggregator: Aggregator, events: Events) {
                 Notice::Counted {
                     namespace, name, ..
                 } => (Severity::Normal, "StillwakeAllCounted", namespace, name),
+                Notice::Refused {
+                    namespace, name, ..
+                } => (Severity::Warning, "StillwakeBadTrigger", namespace, name),
             };
             events.publish(events::Notice {
-                regarding: ObjectReference {
-                    api_version: Some("keda.sh/v1alpha1".to_owned()),
-                    kind: Some("ScaledObject".to_owned()),
-                    namespace: Some(namespace),
-                    name: Some(name),
-                    ..ObjectReference::default()
-                },
+                regarding: uids.regarding(namespace, name),
                 severity,
                 reason: reason.to_owned(),
                 action: "Count".to_owned(),
@@ -252,5 +291,54 @@ fn told(change: Change) -> MembershipEvent {
         }),
         Change::PodGone { uid } => MembershipEvent::PodGone { uid },
         Change::Synced => MembershipEvent::Synced,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use stillwake_cluster::membership::{Paused, names as read};
+    use stillwake_proto::report::Workload;
+    use stillwake_webhook::names as written;
+
+    use super::*;
+
+    #[test]
+    fn what_the_webhook_writes_on_pods_is_what_is_read() {
+        assert_eq!(read::INJECT, written::INJECT);
+        assert_eq!(read::COUNTED_PORTS, written::COUNTED_PORTS);
+        assert_eq!(read::UNCOUNTED_PORTS, written::UNCOUNTED_PORTS);
+        assert_eq!(read::SIDECAR, written::SIDECAR);
+    }
+
+    #[test]
+    fn an_event_names_the_scaled_object_that_exists_now() {
+        let exists = |uid: &str| {
+            Change::ScaledObject(membership::ScaledObject {
+                namespace: "shop".to_owned(),
+                name: "web".to_owned(),
+                uid: uid.to_owned(),
+                workload: Workload {
+                    namespace: "shop".to_owned(),
+                    kind: "Deployment".to_owned(),
+                    name: "web".to_owned(),
+                },
+                polling_interval: Duration::from_secs(30),
+                paused: Paused::default(),
+            })
+        };
+        let uids = Uids::default();
+        let named = || uids.regarding("shop".to_owned(), "web".to_owned()).uid;
+        assert_eq!(named(), None);
+        uids.learn(&exists("first"));
+        uids.learn(&exists("second"));
+        assert_eq!(named().as_deref(), Some("second"));
+        uids.learn(&Change::ScaledObjectGone {
+            namespace: "shop".to_owned(),
+            name: "web".to_owned(),
+        });
+        assert_eq!(named(), None);
+        assert!(uids.0.lock().is_empty());
     }
 }

@@ -134,6 +134,8 @@ impl Cluster for Around {
                 annotations: around.annotations,
                 services: around.services,
                 network_policies: around.network_policies,
+                limit_ranges: around.limit_ranges,
+                resource_quotas: around.resource_quotas,
             }),
             Answer::NotYet => View::NotYet,
             Answer::OutOfScope => View::NotOurs,

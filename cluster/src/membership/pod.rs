@@ -5,23 +5,15 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 
-use super::{Injection, link::Link};
+use super::{
+    Injection,
+    link::Link,
+    names::{COUNTED_PORTS, INJECT, SIDECAR, UNCOUNTED_PORTS},
+};
 use crate::{
     object::{resource, slim},
     watch::Watched,
 };
-
-/// Label that asks for the sidecar or refuses it.
-const INJECT: &str = "stillwake.dev/inject";
-
-/// Annotation with the ports that are counted.
-const COUNTED_PORTS: &str = "stillwake.dev/counted-ports";
-
-/// Annotation with the ports that are not, and why.
-const UNCOUNTED_PORTS: &str = "stillwake.dev/uncounted-ports";
-
-/// Name of the sidecar's container.
-const SIDECAR: &str = "stillwake-sidecar";
 
 /// A pod's fields that matter here; all others are skipped unread.
 #[derive(Clone, Debug, Deserialize)]

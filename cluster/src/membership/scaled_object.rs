@@ -64,6 +64,7 @@ resource!(
 /// What is kept of a `ScaledObject`.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct ScaledObjectFacts {
+    pub(super) uid: String,
     pub(super) target: Link,
     pub(super) polling_interval: Duration,
     pub(super) paused: Paused,
@@ -101,6 +102,7 @@ impl Watched for DeserializeGuard<ScaledObjectObject> {
             .into_iter()
             .filter(|trigger| matches!(trigger.kind.as_str(), "external-push" | "external"));
         Ok(ScaledObjectFacts {
+            uid: metadata.uid.ok_or("the ScaledObject has no UID")?,
             target: Link::new(&api_version, &or(&target.kind, "Deployment"), &target.name),
             polling_interval: interval.unwrap_or(DEFAULT_POLLING_INTERVAL),
             paused: paused(&metadata.annotations.unwrap_or_default()),
@@ -143,7 +145,7 @@ mod tests {
     }
 
     fn paused_by(annotations: &Value) -> Paused {
-        let object = json!({"metadata": {"name": "s", "annotations": annotations},
+        let object = json!({"metadata": {"name": "s", "uid": "u", "annotations": annotations},
                             "spec": {"scaleTargetRef": {"name": "web"}, "triggers": []}});
         keep(object).unwrap().paused
     }
@@ -151,7 +153,7 @@ mod tests {
     #[test]
     fn what_is_not_said_is_as_keda_has_it() {
         let kept = keep(json!({
-            "metadata": {"name": "s", "namespace": "n"},
+            "metadata": {"name": "s", "namespace": "n", "uid": "u"},
             "spec": {"scaleTargetRef": {"name": "web"},
                      "triggers": [{"type": "cpu", "metadata": {"value": "60", "scalerAddress": "not-external:1"}},
                                   {"type": "external", "metadata": {"scalerAddress": "a:1"}},
@@ -160,6 +162,7 @@ mod tests {
                                   {"type": "cron"}]},
         }));
         let expected = ScaledObjectFacts {
+            uid: "u".to_owned(),
             target: Link::new("apps/v1", "Deployment", "web"),
             polling_interval: Duration::from_secs(30),
             paused: Paused::default(),
@@ -171,8 +174,7 @@ mod tests {
     #[test]
     fn a_target_may_be_of_any_kind() {
         let target = |target: Value| {
-            let object =
-                json!({"metadata": {}, "spec": {"scaleTargetRef": target, "pollingInterval": 5}});
+            let object = json!({"metadata": {"uid": "u"}, "spec": {"scaleTargetRef": target, "pollingInterval": 5}});
             let kept = keep(object).unwrap();
             assert_eq!(kept.polling_interval, Duration::from_secs(5));
             kept.target

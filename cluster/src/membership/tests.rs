@@ -54,7 +54,7 @@ impl Followed {
 }
 
 fn scaled_object() -> Value {
-    json!({"metadata": {"name": "so", "namespace": "shop"},
+    json!({"metadata": {"name": "so", "namespace": "shop", "uid": "uid-so"},
            "spec": {"scaleTargetRef": {"name": "web"}, "triggers": [
                {"type": "external-push", "metadata": {"scalerAddress": "scaler.system:9090"}}]}})
 }
@@ -147,7 +147,7 @@ async fn an_object_that_cannot_be_read_hides_no_other() {
     let mut followed = start(&server, Scope::All);
     let first = until_synced(&mut followed).await;
     assert!(
-        matches!(&first[..], [Change::ScaledObject(object)] if object.name == "so"),
+        matches!(&first[..], [Change::ScaledObject(object)] if object.uid == "uid-so"),
         "{first:?}"
     );
 }

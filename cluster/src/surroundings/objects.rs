@@ -1,10 +1,10 @@
-//! What is kept of Namespaces, Services and network policies.
+//! What is kept of Namespaces, Services, network policies, `LimitRange`s and `ResourceQuota`s.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::{
     api::{
-        core::v1::{Namespace, Service},
+        core::v1::{LimitRange, Namespace, ResourceQuota, Service},
         networking::v1::NetworkPolicy,
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
@@ -53,6 +53,32 @@ impl Watched for DeserializeGuard<NetworkPolicy> {
         Ok(Arc::new(NetworkPolicy {
             metadata: which(metadata),
             spec,
+        }))
+    }
+}
+
+impl Watched for DeserializeGuard<LimitRange> {
+    type Kept = Arc<LimitRange>;
+
+    fn keep(self) -> Result<Self::Kept, String> {
+        let LimitRange { metadata, spec } = self.0.map_err(|invalid| invalid.error)?;
+        Ok(Arc::new(LimitRange {
+            metadata: which(metadata),
+            spec,
+        }))
+    }
+}
+
+// Its status changes with every pod of the namespace.
+impl Watched for DeserializeGuard<ResourceQuota> {
+    type Kept = Arc<ResourceQuota>;
+
+    fn keep(self) -> Result<Self::Kept, String> {
+        let ResourceQuota { metadata, spec, .. } = self.0.map_err(|invalid| invalid.error)?;
+        Ok(Arc::new(ResourceQuota {
+            metadata: which(metadata),
+            spec,
+            status: None,
         }))
     }
 }

@@ -10,6 +10,8 @@ use crate::scripted::{PATIENCE, Server};
 const NAMESPACES: &str = "/api/v1/namespaces";
 const SERVICES: &str = "/api/v1/services";
 const POLICIES: &str = "/apis/networking.k8s.io/v1/networkpolicies";
+const RANGES: &str = "/api/v1/limitranges";
+const QUOTAS: &str = "/api/v1/resourcequotas";
 
 fn start(server: &Server, scope: Scope) -> Surroundings {
     let surroundings = Surroundings::new(scope);
@@ -38,7 +40,19 @@ fn names(around: &Around) -> Vec<String> {
         .network_policies
         .iter()
         .map(|policy| policy.metadata.name.clone().unwrap());
-    services.chain(policies).collect()
+    let ranges = around
+        .limit_ranges
+        .iter()
+        .map(|range| range.metadata.name.clone().unwrap());
+    let quotas = around
+        .resource_quotas
+        .iter()
+        .map(|quota| quota.metadata.name.clone().unwrap());
+    services
+        .chain(policies)
+        .chain(ranges)
+        .chain(quotas)
+        .collect()
 }
 
 async fn until(surroundings: &Surroundings, wanted: &[&str]) {
@@ -66,6 +80,16 @@ async fn a_namespace_is_known_with_all_that_is_in_it_once_everything_has_listed(
         POLICIES,
         json!({"metadata": {"name": "deny", "namespace": "shop"}, "spec": {"podSelector": {}}}),
     );
+    server.put(
+        RANGES,
+        json!({"metadata": {"name": "least", "namespace": "shop"},
+               "spec": {"limits": [{"type": "Container", "min": {"cpu": "50m"}}]}}),
+    );
+    server.put(
+        QUOTAS,
+        json!({"metadata": {"name": "team", "namespace": "shop"}, "spec": {"hard": {"limits.cpu": "4"}},
+               "status": {"hard": {"limits.cpu": "4"}, "used": {"limits.cpu": "1"}}}),
+    );
     server.refuse(POLICIES, StatusCode::FORBIDDEN);
     let surroundings = start(&server, Scope::All);
     tokio::time::sleep(PATIENCE).await;
@@ -83,7 +107,7 @@ async fn a_namespace_is_known_with_all_that_is_in_it_once_everything_has_listed(
     };
     assert_eq!(around.labels["stillwake.dev/inject"], "enabled");
     assert_eq!(around.annotations["a"], "b");
-    assert_eq!(names(&around), ["api", "web", "deny"]);
+    assert_eq!(names(&around), ["api", "web", "deny", "least", "team"]);
     let api = &around.services[0];
     assert_eq!(
         api.spec.as_ref().unwrap().selector.as_ref().unwrap()["app"],
@@ -96,6 +120,15 @@ async fn a_namespace_is_known_with_all_that_is_in_it_once_everything_has_listed(
             &api.metadata.labels
         ),
         (&None, &None, &None)
+    );
+    let range = around.limit_ranges[0].spec.as_ref().unwrap();
+    assert_eq!(range.limits[0].min.as_ref().unwrap()["cpu"].0, "50m");
+    let quota = &around.resource_quotas[0];
+    let hard = quota.spec.as_ref().unwrap().hard.as_ref().unwrap();
+    assert_eq!(
+        (hard["limits.cpu"].0.as_str(), &quota.status),
+        ("4", &None),
+        "the status changes with every pod"
     );
     assert_eq!(surroundings.namespace("bank"), Answer::NotYet);
 }

@@ -21,9 +21,11 @@ fn assert_grants(case: &str, component: &str, expected: &[&str]) {
     assert_eq!(granted, expected, "{case}: {component}");
 }
 
-const WEBHOOK: [&str; 5] = [
+const WEBHOOK: [&str; 7] = [
     "get,list,watch namespaces",
     "get,list,watch services",
+    "get,list,watch limitranges",
+    "get,list,watch resourcequotas",
     "get,list,watch networkpolicies.networking.k8s.io",
     "create,patch events",
     "create,patch events.events.k8s.io",

@@ -5,6 +5,7 @@ use std::{fmt::Write as _, fs};
 use super::{ANNOTATIONS, Share, read};
 use crate::{
     names::{AUTHORITIES, COUNTED_PORTS, DISABLED, ENABLED, INJECT, UNCOUNTED_PORTS},
+    resources::{DEMANDED_CPU_LIMIT, DEMANDED_MEMORY_LIMIT},
     settings::Resources,
     surroundings::ENFORCE,
 };
@@ -27,8 +28,8 @@ fn page() -> String {
          | nothing | anything else | is left alone |\n\n\
          It counts when a pod is created: a pod that runs keeps what it has. Pods in `kube-system` and in \
          Stillwake's own namespace are left alone whatever they say. So are pods that cannot have the sidecar, and they say why in a warning \
-         and an Event: those with their node's network, for Windows, static ones, those without a TCP port, and those that \
-         use a name of ours for something of their own.\n\n\
+         and an Event: those with their node's network, for Windows, static ones, those without a TCP port, those that \
+         use a name of ours for something of their own, and those that limits of their namespace leave no room in.\n\n\
          ## Annotations that you may set\n\n\
          On the pod (in a Deployment: in `spec.template.metadata.annotations`). A value that makes no sense is told in a \
          warning and an Event; its default applies, and the pod starts.\n"
@@ -61,9 +62,14 @@ fn page() -> String {
          kept while there are pods that know no other.\n\n\
          - Example: `4f1d0c7ab2935e68`.\n\n\
          ## Limits of a namespace\n\n\
-         The API server refuses a pod, with the reason in an Event of its ReplicaSet, if the sidecar is below the minimum \
-         of a LimitRange, or if a ResourceQuota demands limits and no LimitRange has defaults for them. The annotations \
-         for CPU and memory above help there. A pod with `spec.resources` for all its containers shares them with the \
+         Where LimitRanges or ResourceQuotas say what containers may take, the sidecar keeps to it, so that the API \
+         server takes the pod with the sidecar where it takes it without. Its requests and limits move as far as they have \
+         to, also those of the annotations above; a warning and an Event tell of an annotation that cannot have its way. \
+         Where a limit is demanded and nobody says which, the sidecar gets {DEMANDED_CPU_LIMIT} of CPU and \
+         {DEMANDED_MEMORY_LIMIT} of memory, or as much as is allowed, and that is told too: with too little CPU it slows \
+         down the app's requests. If there is nothing that it could take, the pod starts without it and says so. What it \
+         takes counts against quotas. A pod of quality BestEffort stays one where a quota tells such pods from others; the \
+         sidecar then requests nothing. A pod with `spec.resources` for all its containers shares them with the \
          sidecar.\n\n\
          ## What is read besides\n\n\
          - `{ENFORCE}` of the namespace: ports are redirected only where it is `privileged`, or missing and the cluster's \

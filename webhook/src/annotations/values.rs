@@ -3,14 +3,14 @@
 use super::PortReference;
 use crate::{
     names::{DISABLED, ENABLED},
-    quantity::size,
+    quantity::Amount,
 };
 
 /// Least CPU limit: with less, one turn of the scheduler's period is too short for a request.
-const LEAST_CPU_LIMIT: &str = "10m";
+pub(crate) const LEAST_CPU_LIMIT: &str = "10m";
 
 /// Least memory limit: with less, the sidecar would be killed at its start.
-const LEAST_MEMORY_LIMIT: &str = "8Mi";
+pub(crate) const LEAST_MEMORY_LIMIT: &str = "8Mi";
 
 /// Parses each part of a comma-separated list, which must have one at least.
 fn list<T>(text: &str, parse: impl Fn(&str) -> Option<T>) -> Option<Vec<T>> {
@@ -73,7 +73,7 @@ pub(super) fn log_level(text: &str) -> Option<String> {
 }
 
 pub(super) fn quantity(text: &str) -> Option<String> {
-    size(text).map(|_| text.to_owned())
+    Amount::parse(text).map(|_| text.to_owned())
 }
 
 pub(super) fn cpu_limit(text: &str) -> Option<String> {
@@ -86,5 +86,5 @@ pub(super) fn memory_limit(text: &str) -> Option<String> {
 
 /// Whether one quantity is larger than another; false if one of them is none.
 pub(super) fn exceeds(one: &str, other: &str) -> bool {
-    matches!((size(one), size(other)), (Some(one), Some(other)) if one > other)
+    matches!((Amount::parse(one), Amount::parse(other)), (Some(one), Some(other)) if one > other)
 }

@@ -82,6 +82,7 @@ impl Namespace {
             told: ScaledObject {
                 namespace: self.name.clone(),
                 name: name.clone(),
+                uid: facts.uid,
                 workload: self.workload(&facts.target),
                 polling_interval: facts.polling_interval,
                 paused: facts.paused,

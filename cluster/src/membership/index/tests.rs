@@ -27,6 +27,7 @@ pub(super) fn apps(kind: &str, name: &str) -> Link {
 
 pub(super) fn scales(target: Link) -> ScaledObjectFacts {
     ScaledObjectFacts {
+        uid: "uid-so".to_owned(),
         target,
         polling_interval: Duration::from_secs(5),
         paused: Paused::default(),
@@ -134,6 +135,7 @@ fn a_change_says_the_whole_of_its_subject() {
     let scaled_object = ScaledObject {
         namespace: "shop".to_owned(),
         name: "so".to_owned(),
+        uid: "uid-so".to_owned(),
         workload: workload.clone(),
         polling_interval: Duration::from_secs(5),
         paused: Paused::default(),
@@ -206,6 +208,14 @@ fn what_is_told_again_is_no_change() {
     };
     assert_eq!(
         world.scaled_object("so", Some(paused)),
+        ["so scales Deployment/web"]
+    );
+    let made_again = ScaledObjectFacts {
+        uid: "another".to_owned(),
+        ..scales(apps("Deployment", "web"))
+    };
+    assert_eq!(
+        world.scaled_object("so", Some(made_again)),
         ["so scales Deployment/web"]
     );
 }
