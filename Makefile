@@ -86,9 +86,9 @@ cluster-images: rust ## Build the suites' images, the release's among them, and 
 cluster-tests: rust ## The suites on a real Kubernetes with KEDA: on the one that runs, or on one of their own
 	NODES=$(NODES) TEST_CLUSTER="$(TEST_CLUSTER)" tests/cluster-suites.sh
 
-nightly: rust ## What takes longer: the oldest versions that are supported, and twenty starts in a row
+nightly: rust ## What takes longer: the oldest versions that are supported, five steady minutes, and twenty starts in a row
 	STILLWAKE_STARTS=20 cargo test --locked -p stillwake-test-cluster --features cluster --test starts -- --nocapture
-	$(MAKE) cluster-tests NODES=2
+	STILLWAKE_STEADY=5m $(MAKE) cluster-tests NODES=2
 	$(MAKE) cluster-tests KEDA=2.18
 	$(MAKE) cluster-tests KUBERNETES=1.29 KEDA=2.18
 

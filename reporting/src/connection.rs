@@ -51,6 +51,10 @@ const ACKNOWLEDGE_LIMIT: Duration = Duration::from_secs(15);
 /// How long the aggregator gets to close its side after the last report.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
+/// What is held in memory for each direction of a connection, unless a frame is longer. Frames are short, most of the time
+/// none is under way, and there is a connection to every aggregator.
+const BUFFER: usize = 512;
+
 /// A connection that stood this long did so for other reasons than luck, and the back-off begins anew after it.
 const LIVED: Duration = backoff::MAXIMUM;
 
@@ -187,8 +191,8 @@ impl Connection {
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
     {
-        let mut frames = FramedRead::new(reading, Codec::default());
-        let mut writing = FramedWrite::new(writing, Codec::default());
+        let mut frames = FramedRead::with_capacity(reading, Codec::default(), BUFFER);
+        let mut writing = FramedWrite::with_capacity(writing, Codec::default(), BUFFER);
         let (asked, intervals) = watch::channel(Intervals::default());
         tokio::select! {
             ended = self.listen(&mut frames, asked) => return Err(ended),

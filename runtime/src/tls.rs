@@ -58,7 +58,8 @@ pub enum TlsError {
     Unusable(#[from] rustls::Error),
 }
 
-/// Reads a server's certificate chain and key (PEM files), for HTTP/2 over TLS 1.2 or 1.3.
+/// Reads a server's certificate chain and key (PEM files), for HTTP/2 over TLS 1.3, and 1.2 where the build has
+/// that.
 ///
 /// # Errors
 ///

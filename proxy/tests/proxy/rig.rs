@@ -84,6 +84,11 @@ impl Rig {
         (client, app)
     }
 
+    /// Returns how many connections are open.
+    pub(crate) fn open(&self) -> usize {
+        *self.relay.open_connections().borrow()
+    }
+
     /// Returns how many requests are in flight.
     pub(crate) fn count(&self) -> u64 {
         self.in_flight.snapshot().in_flight

@@ -43,6 +43,7 @@ impl NameServer {
                 // One for another question comes first, as if it were forged.
                 let mut forged = answer.clone();
                 forged.metadata.id ^= 1;
+                forged.answers.clear();
                 for answer in [forged, answer] {
                     let answer = answer.to_vec().unwrap();
                     datagrams.send_to(&answer, client).await.unwrap();
