@@ -1,21 +1,34 @@
 //! The app behind the suites' replicas: answers that can be checked, and a journal of what reached it.
 //!
 //! Knows nothing of Stillwake. Paths: `/bytes?length=N` (the id's [`Payload`]), `/echo-hash` (hash and length of the
-//! body it was sent), `/slow?ms=N` (head after half the time, body in pieces over the other half), `/ws` (echoes).
+//! body it was sent), `/slow?ms=N` (head after half the time, body in pieces over the other half), `/ws` (echoes),
+//! `/probed` (how many of a kubelet's probes came so far: over HTTP, and over gRPC). Over HTTP/2 as well, and there
+//! gRPC's health check too.
 
-use std::{convert::Infallible, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::Context;
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt, stream};
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use hyper::{
     body::{Frame, Incoming},
-    server::conn::http1,
     service::service_fn,
 };
-use hyper_util::rt::TokioIo;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+};
 use sha2::{Digest, Sha256};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -36,6 +49,9 @@ use crate::{
 /// Pieces of a slow answer's body.
 const SLOW_PIECES: u32 = 4;
 
+/// The method that gRPC's health checks call.
+const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
+
 /// Length of a slow answer's body.
 pub const SLOW_LENGTH: usize = 40_000;
 
@@ -50,11 +66,13 @@ pub struct Settings {
     pub startup_delay: Duration,
     /// Listens only once this file exists, so that a suite decides when a start ends.
     pub wait_for: Option<PathBuf>,
+    /// How long to go on after SIGTERM as if nothing had happened, as an app does that knows of Services.
+    pub linger: Duration,
     /// Where to note what arrives.
     pub journal: Option<PathBuf>,
 }
 
-/// Serves until SIGTERM, then finishes what is in flight, tunnels included.
+/// Serves until SIGTERM, and for as long as it is to linger, then finishes what is in flight, tunnels included.
 ///
 /// # Errors
 ///
@@ -76,6 +94,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let stopped = stop.clone();
     tokio::spawn(async move {
         terminate.recv().await;
+        tokio::time::sleep(settings.linger).await;
         stopped.cancel();
     });
     serve(listener, journal, stop).await
@@ -94,6 +113,7 @@ pub async fn serve(
     let app = Arc::new(App {
         journal,
         tunnels: TaskTracker::new(),
+        probed: Probed::default(),
     });
     let connections = TaskTracker::new();
     loop {
@@ -125,8 +145,9 @@ async fn start_slowly(settings: &Settings) {
 async fn serve_connection(app: Arc<App>, stream: TcpStream, stop: CancellationToken) {
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request| Arc::clone(&app).answer(request));
-    let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection.with_upgrades());
+    let server = auto::Builder::new(TokioExecutor::new());
+    let connection = server.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
     tokio::select! {
         // A client that left is the client's to notice.
         _ = connection.as_mut() => return,
@@ -140,6 +161,14 @@ async fn serve_connection(app: Arc<App>, stream: TcpStream, stop: CancellationTo
 struct App {
     journal: Option<Writer>,
     tunnels: TaskTracker,
+    probed: Probed,
+}
+
+/// How many probes of a kubelet came.
+#[derive(Debug, Default)]
+struct Probed {
+    http: AtomicU64,
+    grpc: AtomicU64,
 }
 
 impl App {
@@ -157,11 +186,25 @@ impl App {
             .and_then(|id| id.to_str().ok()?.parse().ok());
         let id = id.unwrap_or(0);
         self.note(Event::Began(id))?;
+        let agent = request.headers().get(header::USER_AGENT);
+        if agent.is_some_and(|agent| agent.as_bytes().starts_with(b"kube-probe/")) {
+            let probed = match request.uri().path() {
+                HEALTH_CHECK => &self.probed.grpc,
+                _ => &self.probed.http,
+            };
+            probed.fetch_add(1, Ordering::Relaxed);
+        }
         let mut answer = match request.uri().path() {
             "/echo-hash" => self.echo_hash(id, request).await?,
             "/bytes" => self.bytes(id, number(&request, "length"))?,
             "/slow" => Arc::clone(&self).slow(id, number(&request, "ms")).await,
             "/ws" => Arc::clone(&self).web_socket(id, request),
+            "/probed" => {
+                let [http, grpc] = [&self.probed.http, &self.probed.grpc]
+                    .map(|probed| probed.load(Ordering::Relaxed));
+                whole(format!("{http} {grpc}"))
+            }
+            HEALTH_CHECK => healthy(),
             _ => self.bytes(id, 0)?,
         };
         let headers = answer.headers_mut();
@@ -246,6 +289,22 @@ impl App {
 fn whole(body: impl Into<Bytes>) -> Answer {
     let body = Full::new(body.into()).map_err(|never: Infallible| match never {});
     Response::new(BodyExt::boxed(body))
+}
+
+/// Says that all is well, as a whole gRPC answer: one message, `status: SERVING`, and the status in trailers.
+fn healthy() -> Answer {
+    let message = Bytes::from_static(b"\0\0\0\0\x02\x08\x01");
+    let status = HeaderMap::from_iter([(
+        HeaderName::from_static("grpc-status"),
+        HeaderValue::from_static("0"),
+    )]);
+    let frames = [Frame::data(message), Frame::trailers(status)];
+    let mut answer = Response::new(BodyExt::boxed(StreamBody::new(stream::iter(
+        frames.map(Ok),
+    ))));
+    let grpc = HeaderValue::from_static("application/grpc");
+    answer.headers_mut().insert(header::CONTENT_TYPE, grpc);
+    answer
 }
 
 /// A number from the query, 0 when it isn't there.

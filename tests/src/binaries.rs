@@ -33,6 +33,20 @@ pub fn app() -> anyhow::Result<PathBuf> {
     find("stillwake-e2e-app", "stillwake-e2e")
 }
 
+/// The folder of everything that is built.
+///
+/// # Errors
+///
+/// When the running test is nowhere in such a folder.
+pub fn target() -> anyhow::Result<PathBuf> {
+    let running = std::env::current_exe().context("cannot tell where the running test is")?;
+    // Tests run from target/<profile>/deps.
+    let target = running.ancestors().nth(3);
+    Ok(target
+        .context("the test's path has no target folder")?
+        .to_owned())
+}
+
 fn find(name: &str, package: &str) -> anyhow::Result<PathBuf> {
     let running = std::env::current_exe().context("cannot tell where the running test is")?;
     // Tests run from target/<profile>/deps, programs from target/<profile>.

@@ -5,18 +5,30 @@
 
 mod access;
 pub mod aggregator;
+pub mod counts;
+pub mod creation;
 pub mod dns;
 mod dump;
 pub mod events;
 pub mod history;
 pub mod keda;
+pub mod kubectl;
 mod manifest;
 mod namespace;
+pub mod pods;
 pub mod reporters;
+pub mod scaling;
+pub mod scene;
 pub mod sidecars;
+pub mod stillwake;
 pub mod watching;
+pub mod web;
 
-use std::{any::Any, fmt, panic::AssertUnwindSafe};
+use std::{
+    any::Any,
+    fmt::{self, Write as _},
+    panic::AssertUnwindSafe,
+};
 
 use anyhow::{Context, anyhow, bail};
 use futures_util::FutureExt;
@@ -142,15 +154,19 @@ async fn run_in(
         Ok(Err(error)) => error,
         Err(panic) => anyhow!("{}", panic_message(&*panic)),
     };
-    let dumped = match dump::write(&namespace, test, &failure).await {
-        Ok(folder) => format!("is told in {}", folder.join(dump::SUMMARY).display()),
-        Err(error) => format!("could not be written down: {error:#}"),
-    };
-    let name = namespace.name();
-    bail!(
-        "\"{test}\" failed: {failure:#}\n\
-         The namespace {name} was left as it is; what was in it {dumped}"
-    )
+    let mut told = String::new();
+    for namespace in namespace.all() {
+        let dumped = match dump::write(&namespace, test, &failure).await {
+            Ok(folder) => format!("is told in {}", folder.join(dump::SUMMARY).display()),
+            Err(error) => format!("could not be written down: {error:#}"),
+        };
+        let name = namespace.name();
+        let _ = write!(
+            told,
+            "\nThe namespace {name} was left as it is; what was in it {dumped}"
+        );
+    }
+    bail!("\"{test}\" failed: {failure:#}{told}")
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> &str {

@@ -2,7 +2,7 @@
 //!
 //! The client's side only; what reached the app is in the [`crate::journal`].
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -22,6 +22,8 @@ pub struct Entry {
     pub kind: &'static str,
     /// When it was about to be sent.
     pub sent: Instant,
+    /// When it ended; `None` while it has not.
+    pub ended: Option<Instant>,
     /// How it ended; `None` while it has not.
     pub outcome: Option<Outcome>,
 }
@@ -45,6 +47,7 @@ impl Ledger {
             Entry {
                 kind,
                 sent: Instant::now(),
+                ended: None,
                 outcome: None,
             },
         );
@@ -61,6 +64,27 @@ impl Ledger {
         let entry = entries.get_mut(&id).expect("a request is opened first");
         assert!(entry.outcome.is_none(), "request {id} ended twice");
         entry.outcome = Some(outcome);
+        entry.ended = Some(Instant::now());
+    }
+
+    /// Returns how many requests were in flight on average in the `window` until `end`.
+    pub fn concurrency(&self, window: Duration, end: Instant) -> f64 {
+        let begin = end - window;
+        let entries = self.entries.lock();
+        let times = entries.values().map(|entry| {
+            let until = entry.ended.map_or(end, |ended| ended.min(end));
+            until.saturating_duration_since(entry.sent.max(begin))
+        });
+        times.sum::<Duration>().as_secs_f64() / window.as_secs_f64()
+    }
+
+    /// Returns how many requests per second were sent in the `window` until `end`.
+    pub fn rate(&self, window: Duration, end: Instant) -> f64 {
+        let entries = self.entries.lock();
+        let sent = entries
+            .values()
+            .filter(|entry| (end - window..end).contains(&entry.sent));
+        sent.count() as f64 / window.as_secs_f64()
     }
 
     /// All entries so far.
@@ -82,6 +106,7 @@ impl Ledger {
                         .insert(*id, format!("{}: {reason}", entry.kind));
                 }
                 None => {
+                    verdict.unended += 1;
                     verdict
                         .failed
                         .insert(*id, format!("{}: never ended", entry.kind));
@@ -99,6 +124,8 @@ pub struct Verdict {
     pub kinds: BTreeMap<&'static str, (u64, u64)>,
     /// Why each of the others was not answered.
     pub failed: BTreeMap<u64, String>,
+    /// How many of those have not ended.
+    unended: usize,
 }
 
 impl Verdict {
@@ -110,6 +137,11 @@ impl Verdict {
     /// Requests answered rightly.
     pub fn answered(&self) -> u64 {
         self.kinds.values().map(|(_, answered)| answered).sum()
+    }
+
+    /// Returns whether every request that has ended was answered.
+    pub fn is_lossless_so_far(&self) -> bool {
+        self.failed.len() == self.unended
     }
 
     /// Panics unless every request was answered.
@@ -147,6 +179,20 @@ mod tests {
         let verdict = ledger.verdict();
         assert_eq!((verdict.sent(), verdict.answered()), (2, 1));
         assert_eq!(verdict.failed.len(), 1);
+        assert!(verdict.is_lossless_so_far());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_in_flight_and_what_was_sent_is_taken_over_the_window_alone() {
+        let ledger = Ledger::default();
+        let (first, _second) = (ledger.open("slow"), ledger.open("slow"));
+        tokio::time::advance(Duration::from_secs(3)).await;
+        ledger.close(first, Outcome::Answered(None));
+        ledger.open("slow");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let (window, end) = (Duration::from_secs(2), Instant::now());
+        let seen = (ledger.concurrency(window, end), ledger.rate(window, end));
+        assert_eq!(seen, (2.0, 0.5));
     }
 
     #[test]

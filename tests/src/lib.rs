@@ -6,6 +6,8 @@
 pub mod aggregator;
 pub mod app;
 pub mod binaries;
+#[cfg(feature = "chart")]
+pub mod chart;
 pub mod client;
 #[cfg(feature = "cluster")]
 pub mod cluster;
@@ -16,6 +18,7 @@ pub mod load;
 pub mod local;
 pub mod payload;
 pub mod processes;
+pub mod raw;
 pub mod wait;
 
 /// Carries a request's id from the client to the app and back.

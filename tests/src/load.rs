@@ -40,6 +40,8 @@ pub enum Kind {
     Upload(usize),
     /// `GET` that takes so long, half of it before the head, on a connection that is kept.
     Slow(Duration),
+    /// The same, each on its own connection and with `Connection: close`.
+    SlowClose(Duration),
     /// A WebSocket that echoes so many messages, then closes.
     WebSocket(usize),
 }
@@ -51,6 +53,7 @@ impl Kind {
             Self::Close(_) => "close",
             Self::Upload(_) => "upload",
             Self::Slow(_) => "slow",
+            Self::SlowClose(_) => "slow-close",
             Self::WebSocket(_) => "websocket",
         }
     }
@@ -81,6 +84,19 @@ impl Load {
         for _ in 0..count {
             let client = Client::new(self.target, self.ledger.clone());
             self.clients.spawn(client.run(kind, self.stop.clone()));
+        }
+    }
+
+    /// Keeps `count` slow requests in flight, each on its own connection and so on whichever replica there is. Their ends
+    /// are spread over `time`, which each of them takes; between two of a client is only the moment to send the next.
+    pub fn steady(&self, count: u32, time: Duration) {
+        for index in 1..=count {
+            let mut client = Client::new(self.target, self.ledger.clone());
+            let stop = self.stop.clone();
+            self.clients.spawn(async move {
+                client.once(Kind::SlowClose(time * index / count)).await;
+                client.run(Kind::SlowClose(time), stop).await;
+            });
         }
     }
 
@@ -145,8 +161,12 @@ impl Client {
                 answer
             }
             Kind::Slow(time) => {
-                let path = format!("/slow?ms={}", time.as_millis());
-                let answer = self.send_kept(get(&path)).await?;
+                let answer = self.send_kept(get(&slow_path(time))).await?;
+                check_body(&answer, id, SLOW_LENGTH)?;
+                answer
+            }
+            Kind::SlowClose(time) => {
+                let answer = self.send_once(get(&slow_path(time))).await?;
                 check_body(&answer, id, SLOW_LENGTH)?;
                 answer
             }
@@ -239,6 +259,10 @@ impl Client {
             }
         }
     }
+}
+
+fn slow_path(time: Duration) -> String {
+    format!("/slow?ms={}", time.as_millis())
 }
 
 fn check_head(answer: &Answer, id: u64) -> anyhow::Result<()> {

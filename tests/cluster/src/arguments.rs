@@ -51,6 +51,8 @@ pub(crate) enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Build helm alone, and say where it is: reading a chart takes no cluster
+    BuildHelm,
     /// The first process of a node, inside the node's namespaces
     #[command(hide = true)]
     Node {

@@ -25,7 +25,7 @@ mod start;
 mod versions;
 mod waiting;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use arguments::Arguments;
 pub use running::{NodeState, Running, Tool};
@@ -39,6 +39,23 @@ use crate::{arguments::Command, layout::Layout};
 /// When the environment says nothing of where files are kept.
 pub fn folder() -> anyhow::Result<PathBuf> {
     Ok(Layout::of_environment()?.root().to_owned())
+}
+
+/// Builds helm from the modules of a checkout unless that has been done, and returns where the program is.
+///
+/// Waits while another process builds it. Needs Go only to build.
+///
+/// # Errors
+///
+/// When it is missing and cannot be built.
+pub fn helm(checkout: &Path) -> anyhow::Result<PathBuf> {
+    parts::build_helm(&Layout::of_environment()?, checkout)
+}
+
+#[expect(clippy::print_stdout, reason = "the answer is this command's result")]
+fn print_helm() -> anyhow::Result<()> {
+    println!("{}", helm(&std::env::current_dir()?)?.display());
+    Ok(())
 }
 
 /// Does what the command line says.
@@ -72,6 +89,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         }
         Command::Kubectl { arguments } => running::pass_to(Tool::Kubectl, &arguments),
         Command::Helm { arguments } => running::pass_to(Tool::Helm, &arguments),
+        Command::BuildHelm => print_helm(),
         Command::Node { folder } => node::be(&folder),
     }
 }

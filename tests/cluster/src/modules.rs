@@ -4,6 +4,7 @@
 
 use std::{
     fs,
+    fs::File,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
@@ -11,9 +12,10 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
+use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest, Sha256};
 
-use crate::{files, layout::Layout, versions::Versions, waiting::Clock};
+use crate::{files, layout::Layout, waiting::Clock};
 
 /// How often a build that takes long says that it goes on.
 const REMINDER: Duration = Duration::from_secs(30);
@@ -60,13 +62,13 @@ pub(crate) enum Stamp {
     Minor,
 }
 
-/// Builds a module unless it is there; tells what it does.
+/// Builds a module, whose sources are in a folder of its name in `modules`, unless it is there; tells what it does.
 pub(crate) fn build(
     layout: &Layout,
-    versions: &Versions,
+    modules: &Path,
     module: &Module,
 ) -> anyhow::Result<BuiltModule> {
-    let source = versions.module(&module.name);
+    let source = modules.join(&module.name);
     let folder = layout
         .built()
         .join(format!("{}-{}", module.name, content_hash(&source)?));
@@ -75,6 +77,11 @@ pub(crate) fn build(
         return Ok(BuiltModule { version, folder });
     }
     files::make_folder(&folder)?;
+    let _lock = lock(&folder)?;
+    // Meanwhile somebody else may have built it.
+    if let Some(version) = files::read_if_there(&version_file)? {
+        return Ok(BuiltModule { version, folder });
+    }
     let version = go_list(&source, module.source, "{{.Version}}")?;
     let version = version.trim_start_matches('v').to_owned();
     for (program, package) in module.programs {
@@ -98,6 +105,15 @@ pub(crate) fn build(
     files::write(&version_file, &version)?;
     remove_older(&layout.built(), &module.name, &folder)?;
     Ok(BuiltModule { version, folder })
+}
+
+/// Waits until nobody else builds in the folder, and keeps others out of it until the file is dropped.
+fn lock(folder: &Path) -> anyhow::Result<File> {
+    let path = folder.join("lock");
+    let file = File::create(&path).with_context(|| format!("making {}", path.display()))?;
+    flock(&file, FlockOperation::LockExclusive)
+        .with_context(|| format!("locking {}", path.display()))?;
+    Ok(file)
 }
 
 fn flags(module: &Module, version: &str) -> String {

@@ -1,6 +1,6 @@
 //! The parts of a cluster: which modules they are built from, and what they become.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use stillwake_images::Image;
 
@@ -8,7 +8,7 @@ use crate::{
     addons,
     layout::Layout,
     modules::{self, BuiltModule, Module, Stamp},
-    versions::Versions,
+    versions::{self, Versions},
 };
 
 const KEDA: &str = "github.com/kedacore/keda/v2";
@@ -30,7 +30,7 @@ pub(crate) struct Built {
 
 /// Builds all that is missing; tells what it does.
 pub(crate) fn build(layout: &Layout, versions: &Versions) -> anyhow::Result<Built> {
-    let build = |module: Module| modules::build(layout, versions, &module);
+    let build = |module: Module| modules::build(layout, versions.modules(), &module);
     let kubernetes = build(kubernetes(versions))?;
     let etcd = build(module(
         "etcd",
@@ -143,6 +143,12 @@ fn network() -> Module {
             ),
         ],
     )
+}
+
+/// Builds helm alone, from the modules of a checkout, if it is missing.
+pub(crate) fn build_helm(layout: &Layout, checkout: &Path) -> anyhow::Result<PathBuf> {
+    let built = modules::build(layout, &checkout.join(versions::MODULES), &helm())?;
+    Ok(built.program("helm"))
 }
 
 fn helm() -> Module {

@@ -19,6 +19,7 @@ use crate::{
     kubectl::Kubectl,
     layout::Layout,
     node,
+    pki::Pki,
 };
 
 /// What is written down of a cluster that has started.
@@ -122,6 +123,11 @@ impl Running {
         &self.state.kubeconfig
     }
 
+    /// The file of the key that signs the tokens of service accounts.
+    pub fn service_account_key(&self) -> PathBuf {
+        Pki::at(&self.state.kubeconfig.with_file_name("pki")).service_account_key()
+    }
+
     /// Its nodes; the first carries the control plane.
     pub fn nodes(&self) -> &[NodeState] {
         &self.state.nodes
@@ -160,13 +166,18 @@ impl Running {
 
     /// A tool, ready to get arguments: in the first node's network, as administrator.
     pub fn command(&self, tool: Tool) -> Command {
-        let program = match tool {
-            Tool::Kubectl => &self.state.kubectl,
-            Tool::Helm => &self.state.helm,
-        };
+        let program = self.program(tool);
         let mut command = inside(self.first().process, Namespace::Network, program);
         command.env("KUBECONFIG", &self.state.kubeconfig);
         command
+    }
+
+    /// Where a tool is, for those who are in the first node's network already and want it as a child of their own.
+    pub fn program(&self, tool: Tool) -> &Path {
+        match tool {
+            Tool::Kubectl => &self.state.kubectl,
+            Tool::Helm => &self.state.helm,
+        }
     }
 
     pub(crate) fn kubectl(&self) -> Kubectl {

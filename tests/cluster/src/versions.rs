@@ -1,11 +1,14 @@
 //! Which Kubernetes and which KEDA: each version is a Go module of its own under `modules/`, pinned by its go.sum.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, bail};
 
 /// Relative to the root of the checkout, where the tool is run.
-const MODULES: &str = "tests/cluster/modules";
+pub(crate) const MODULES: &str = "tests/cluster/modules";
 
 /// Where the sources of the cluster's parts are.
 #[derive(Clone, Debug)]
@@ -47,6 +50,11 @@ impl Versions {
             keda: keda.to_owned(),
             modules,
         })
+    }
+
+    /// The folder of all modules.
+    pub(crate) fn modules(&self) -> &Path {
+        &self.modules
     }
 
     /// The folder of a module.

@@ -20,6 +20,9 @@ struct Args {
     /// Listen only once this file exists
     #[arg(long)]
     wait_for: Option<PathBuf>,
+    /// How long to go on after SIGTERM as if nothing had happened
+    #[arg(long, default_value = "0s", value_parser = humantime::parse_duration)]
+    linger: Duration,
     /// File to append to at each start, request and answer
     #[arg(long)]
     journal: Option<PathBuf>,
@@ -32,6 +35,7 @@ async fn main() -> anyhow::Result<()> {
         address: (args.address, args.port).into(),
         startup_delay: args.startup_delay,
         wait_for: args.wait_for,
+        linger: args.linger,
         journal: args.journal,
     })
     .await

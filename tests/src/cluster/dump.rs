@@ -5,6 +5,7 @@
 mod keda_errors;
 mod logs;
 mod objects;
+mod stillwake;
 mod summary;
 
 use std::{
@@ -15,6 +16,7 @@ use std::{
 use anyhow::{Context, anyhow};
 
 use super::Namespace;
+use crate::binaries;
 
 /// The file to begin with.
 pub(super) const SUMMARY: &str = "summary.txt";
@@ -37,6 +39,7 @@ pub(super) async fn write(
     let path = folder.join(SUMMARY);
     save(&path, &format!("{head}\n{text}"))?;
     objects::write(namespace, &folder, &mut gaps).await;
+    stillwake::write(namespace.cluster(), &folder, &mut gaps).await;
     let keda = logs::write(namespace, &folder, &mut gaps).await;
     let errors = keda_errors::text(&keda, namespace.name());
     let rest = summary::sections(&[
@@ -60,7 +63,7 @@ fn head(namespace: &Namespace, test: &str, failure: &anyhow::Error) -> String {
     format!(
         "FAILED     {test}\nNAMESPACE  {name} on {versions}\n\n{failure:#}\n\n\
          Whole objects are in objects/, logs of this namespace, of KEDA and of Stillwake in logs/, of the nodes in\n\
-         nodes/. The namespace was left as it is: `kubectl delete namespace {name}` when done.\n"
+         nodes/; what Stillwake's replicas say of themselves is in stillwake/. The namespace was left as it is: `kubectl delete namespace {name}` when done.\n"
     )
 }
 
@@ -96,13 +99,7 @@ fn parent() -> anyhow::Result<PathBuf> {
     if let Some(folder) = env::var_os(FOLDER).filter(|folder| !folder.is_empty()) {
         return Ok(folder.into());
     }
-    let running = env::current_exe().context("cannot tell where the running test is")?;
-    // Tests run from <target>/<profile>/deps.
-    let target = running
-        .ancestors()
-        .nth(3)
-        .context("the test's path has no target folder")?;
-    Ok(target.join("cluster-failures"))
+    Ok(binaries::target()?.join("cluster-failures"))
 }
 
 fn make(folder: &Path) -> anyhow::Result<()> {

@@ -6,7 +6,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::app;
+use crate::{app, wait};
 
 async fn listener() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -41,16 +41,42 @@ async fn every_kind_of_request_is_answered_by_the_app() {
         Kind::Close(100_000),
         Kind::Upload(300_000),
         Kind::Slow(Duration::from_millis(20)),
+        Kind::SlowClose(Duration::from_millis(20)),
         Kind::WebSocket(5),
     ] {
         client.once(kind).await;
     }
     let verdict = ledger.verdict();
     verdict.assert_nothing_lost();
-    assert_eq!(verdict.answered(), 6);
+    assert_eq!(verdict.answered(), 7);
     drop(client);
     stop.cancel();
     served.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_steady_load_is_in_flight_until_it_is_to_finish() {
+    let (listener, address) = listener().await;
+    let served = tokio::spawn(app::serve(listener, None, CancellationToken::new()));
+    let ledger = Ledger::default();
+    let load = Load::new(address, ledger.clone());
+    load.steady(4, Duration::from_millis(200));
+    let in_flight = || {
+        let entries = ledger.entries().into_values();
+        entries.filter(|entry| entry.outcome.is_none()).count()
+    };
+    wait::until("several rounds", wait::PATIENCE, async || {
+        match (ledger.verdict().answered(), in_flight()) {
+            (answered, 4) if answered >= 12 => Ok(()),
+            seen => Err(format!("{seen:?} answered and in flight")),
+        }
+    })
+    .await
+    .unwrap();
+    load.finish().await;
+    assert_eq!(in_flight(), 0);
+    ledger.verdict().assert_nothing_lost();
+    served.abort();
 }
 
 #[tokio::test]

@@ -16,10 +16,7 @@ use kube::{
 use tokio::time::timeout;
 
 use super::{Gaps, make, save};
-use crate::cluster::{Namespace, keda};
-
-/// What the pods of an installed Stillwake have in common.
-const STILLWAKE: &str = "app.kubernetes.io/part-of=stillwake";
+use crate::cluster::{Namespace, keda, stillwake};
 
 /// Most lines of one container.
 const CONTAINER_LINES: i64 = 10_000;
@@ -44,9 +41,8 @@ pub(super) async fn write(namespace: &Namespace, folder: &Path, gaps: &mut Gaps)
     logs.of_pods("the namespace's pods", &own, &all, None).await;
     let keda = Api::namespaced(cluster.client(), keda::NAMESPACE);
     let said = logs.of_pods("KEDA's pods", &keda, &all, began).await;
-    let (everywhere, ours) = (Api::all(cluster.client()), all.labels(STILLWAKE));
-    logs.of_pods("Stillwake's pods", &everywhere, &ours, began)
-        .await;
+    let ours = Api::namespaced(cluster.client(), stillwake::NAMESPACE);
+    logs.of_pods("Stillwake's pods", &ours, &all, began).await;
     if let Ok(running) = cluster.running() {
         for node in running.nodes() {
             let copied = copy_tails(&node.logs, &folder.join("nodes").join(&node.name));

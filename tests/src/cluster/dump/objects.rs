@@ -11,12 +11,15 @@ use super::{Gaps, make, save};
 use crate::cluster::Namespace;
 
 /// Group, version and kind of what is written.
-const KINDS: [(&str, &str, &str); 7] = [
+const KINDS: [(&str, &str, &str); 10] = [
     ("", "v1", "Pod"),
     ("", "v1", "Event"),
     ("", "v1", "Service"),
     ("discovery.k8s.io", "v1", "EndpointSlice"),
     ("apps", "v1", "Deployment"),
+    ("apps", "v1", "StatefulSet"),
+    ("batch", "v1", "Job"),
+    ("networking.k8s.io", "v1", "NetworkPolicy"),
     ("autoscaling", "v2", "HorizontalPodAutoscaler"),
     ("keda.sh", "v1alpha1", "ScaledObject"),
 ];

@@ -1,0 +1,207 @@
+//! A labelled Deployment of the suites' app under a `ScaledObject` and a load, and the account of all three.
+//!
+//! What the load is to be and what is to follow from it is the suites' own.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use k8s_openapi::api::apps::v1::Deployment;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::{
+    Namespace, counts,
+    history::History,
+    pods::{self, INJECT},
+    scaling::{self, Scaling},
+    stillwake::Stillwake,
+    watching,
+    web::{By, Web},
+};
+use crate::{ledger::Ledger, load::Load, wait};
+
+/// What the Deployment, its Service and its `ScaledObject` are called.
+pub const WEB: &str = "web";
+
+/// What the triggers say as `window`. All of it is soon after a change; and it is long enough for what a report leaves
+/// open, which is what happens until the next one, to be little of it.
+pub const WINDOW: Duration = Duration::from_secs(20);
+
+/// How far what KEDA says may be from what was sent.
+const TOLERANCE: f64 = 0.02;
+
+/// Requests that began after a sidecar's last report are not known yet. A busy one reports each second; this is two.
+const UNREPORTED: Duration = Duration::from_secs(2);
+
+/// All of it. The load begins with [`Self::load`]'s first client.
+#[derive(Debug)]
+pub struct Scene {
+    namespace: Namespace,
+    /// What is sent.
+    pub load: Load,
+    /// What became of it.
+    pub ledger: Ledger,
+    /// How many replicas are wanted.
+    pub replicas: History<i32>,
+}
+
+impl Scene {
+    /// Returns the Deployment: one replica, counted by the name of its port.
+    pub fn web() -> Web {
+        Web {
+            // While the Service still leads to a pod that ends, its app has to answer.
+            linger: Duration::from_secs(8),
+            target: By::Name,
+            ..Web::new(WEB).label(INJECT, "enabled")
+        }
+    }
+
+    /// Returns a `ScaledObject` for it, with which the HPA scales up and down as fast as it can, so that each wrong number
+    /// would be seen.
+    pub fn scaling(metadata: &[(&str, &str)], others: &[Value]) -> Scaling {
+        let window = format!("{}s", WINDOW.as_secs());
+        Scaling {
+            others: others.to_vec(),
+            behavior: json!({
+                "scaleUp": {"policies": [{"type": "Percent", "value": 900, "periodSeconds": 1}]},
+                "scaleDown": {"stabilizationWindowSeconds": 0},
+            }),
+            ..Scaling::new(WEB, &[metadata, &[("window", &window)]].concat())
+        }
+    }
+
+    /// Starts the Deployment and then scales it.
+    ///
+    /// # Errors
+    ///
+    /// When one of them does not come up.
+    pub async fn set(
+        namespace: &Namespace,
+        stillwake: &Stillwake,
+        scaling: &Scaling,
+    ) -> anyhow::Result<Self> {
+        let (pods, service) = Self::web().start(namespace).await?;
+        counts::until_in_flight(stillwake, &pods, 0).await?;
+        scaling.start(namespace, stillwake).await?;
+        let read = |web: &Deployment| {
+            let spec = web.spec.as_ref();
+            spec.and_then(|spec| spec.replicas).unwrap_or(1)
+        };
+        let ledger = Ledger::default();
+        Ok(Self {
+            namespace: namespace.clone(),
+            load: Load::new(service, ledger.clone()),
+            ledger,
+            replicas: History::of(&namespace.api(), WEB, &["spec", "replicas"], read).await?,
+        })
+    }
+
+    /// Waits until there are so many replicas, and never were more, and all take requests.
+    ///
+    /// # Errors
+    ///
+    /// When there are not, with how many there were.
+    pub async fn grown(&self, count: usize) -> anyhow::Result<()> {
+        let wanted = i32::try_from(count)?;
+        self.replicas.until(&wanted).await?;
+        pods::until_ready(&self.namespace, WEB, count).await?;
+        let values = self.replicas.values();
+        ensure!(
+            values.is_sorted() && values.last() == Some(&wanted),
+            "there were {values:?} replicas"
+        );
+        Ok(())
+    }
+
+    /// Returns the value of a metric at KEDA, and what the load was in the same window.
+    async fn compare(&self, metric: &str) -> anyhow::Result<(f64, f64)> {
+        let now = Instant::now();
+        let seen = scaling::external_metric(&self.namespace, WEB, metric).await?;
+        let sent = if metric.ends_with("concurrency") {
+            self.ledger.concurrency(WINDOW, now)
+        } else {
+            self.ledger.rate(WINDOW, now)
+        };
+        Ok((seen, sent))
+    }
+
+    async fn is_right(&self, metric: &str) -> anyhow::Result<(f64, f64)> {
+        let (seen, sent) = self.compare(metric).await?;
+        let mut least = 1.0 - TOLERANCE;
+        if metric.ends_with("request-rate") {
+            least -= UNREPORTED.as_secs_f64() / WINDOW.as_secs_f64();
+        }
+        let right = least * sent..=(1.0 + TOLERANCE) * sent;
+        ensure!(right.contains(&seen), "{metric} is {seen} of {sent}");
+        Ok((seen, sent))
+    }
+
+    /// Waits until KEDA says of these metrics what is sent.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come to it, with what it says.
+    pub async fn right(&self, metrics: &[String]) -> anyhow::Result<()> {
+        let what = "KEDA to say what is sent";
+        wait::until(what, watching::PATIENCE, async || {
+            for metric in metrics {
+                self.is_right(metric).await?;
+            }
+            anyhow::Ok(())
+        })
+        .await
+    }
+
+    /// Sees to it that KEDA goes on saying what is sent, and that the number of replicas stays.
+    ///
+    /// # Errors
+    ///
+    /// When one of them changes, with what it became.
+    pub async fn stays(&self, metrics: &[String], time: Duration) -> anyhow::Result<()> {
+        self.right(metrics).await?;
+        let (before, begun) = (self.replicas.values(), Instant::now());
+        let mut furthest = (0.0, String::new());
+        while begun.elapsed() < time {
+            for metric in metrics {
+                let (seen, sent) = self.is_right(metric).await?;
+                let off = (seen / sent - 1.0).abs();
+                if off > furthest.0 {
+                    furthest = (off, format!("{metric} {seen:.2} of {sent:.2}"));
+                }
+            }
+            // Nothing is waited for: it is to stay as it is.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        eprintln!("steady for {time:?}; furthest off: {}", furthest.1);
+        let after = self.replicas.values();
+        ensure!(after == before, "it did not stay: {after:?} replicas");
+        Ok(())
+    }
+
+    /// Ends the load without a loss, and waits until there are so many replicas, all of them by the HPA's decision.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come to that.
+    ///
+    /// # Panics
+    ///
+    /// With the requests that were lost.
+    pub async fn shrunk(self, count: usize) -> anyhow::Result<()> {
+        self.load.finish().await;
+        let verdict = self.ledger.verdict();
+        verdict.assert_nothing_lost();
+        self.replicas.until(&i32::try_from(count)?).await?;
+        for change in self.replicas.changes().iter().skip(1) {
+            let writer = change.writer.as_ref();
+            let manager = writer.map(|writer| writer.manager.as_str());
+            ensure!(
+                manager == Some("kube-controller-manager"),
+                "{manager:?} wrote {}",
+                change.value
+            );
+        }
+        eprintln!("{:?} replicas; {verdict}", self.replicas.values());
+        Ok(())
+    }
+}
