@@ -101,12 +101,13 @@ sidecar: rust ## The static sidecar binary, as it ships
 		cargo build --profile sidecar --locked -p stillwake-sidecar --target $(HOST)
 	@ls -l $(CARGO_TARGET_DIR)/$(HOST)/sidecar/stillwake-sidecar
 
-images: rust ## OCI archives of the release images, in the target folder
-	RUSTFLAGS="-C target-feature=+crt-static" cargo build --profile dist --locked -p stillwake -p stillwake-sidecar --target $(HOST)
+images: sidecar ## OCI archives of the release images, in the target folder
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --profile dist --locked -p stillwake --target $(HOST)
 	mkdir -p $(CARGO_TARGET_DIR)/images
-	for name in stillwake stillwake-sidecar; do \
+	for image in dist/stillwake sidecar/stillwake-sidecar; do \
+		profile=$${image%/*}; name=$${image#*/}; \
 		cargo run --quiet --locked -p stillwake-images -- --containerfile images/$$name/Containerfile \
-			--context $(CARGO_TARGET_DIR)/$(HOST)/dist --name docker.io/stillwake/$$name:$(VERSION) \
+			--context $(CARGO_TARGET_DIR)/$(HOST)/$$profile --name docker.io/stillwake/$$name:$(VERSION) \
 			--output $(CARGO_TARGET_DIR)/images/$$name-$(VERSION).tar || exit 1; \
 	done
 
