@@ -1,4 +1,4 @@
-//! The aggregator's process: reports in, KEDA's answers out, by what the cluster says of ScaledObjects and pods.
+//! The aggregator's process: reports in, KEDA's answers out, by what the cluster says of `ScaledObject`s and pods.
 
 use std::{
     collections::HashMap,
@@ -183,7 +183,7 @@ fn follow_keys(tokens: PodTokens, client: &Client, metrics: &Metrics, background
     });
 }
 
-/// The UIDs of the ScaledObjects that exist, by namespace and name. People are shown an Event with an object only if it
+/// The UIDs of the `ScaledObject`s that exist, by namespace and name. People are shown an Event with an object only if it
 /// has the object's UID. Clones share it.
 #[derive(Clone, Debug, Default)]
 struct Uids(Arc<Mutex<HashMap<(String, String), String>>>);
@@ -202,7 +202,7 @@ impl Uids {
         }
     }
 
-    /// Names a ScaledObject for an Event.
+    /// Names a `ScaledObject` for an Event.
     fn regarding(&self, namespace: String, name: String) -> ObjectReference {
         let name = (namespace, name);
         let uid = self.0.lock().get(&name).cloned();
@@ -243,7 +243,7 @@ fn follow_membership(
     });
 }
 
-/// Publishes what users should be told, as Events on their ScaledObjects.
+/// Publishes what users should be told, as Events on their `ScaledObject`s.
 async fn publish(aggregator: Aggregator, uids: Uids, events: Events) {
     loop {
         for notice in aggregator.notices().await {

@@ -2,6 +2,11 @@
 //!
 //! Only says what a value must look like; what follows from it is in the roles themselves.
 
+#![allow(
+    clippy::doc_markdown,
+    reason = "what is documented here is shown as help, where backticks are only noise"
+)]
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{ArgGroup, Args, ValueEnum};

@@ -92,6 +92,8 @@ pub async fn run(args: WebhookArgs) -> Result<(), RoleError> {
             published,
             &background,
         );
+        // Once in a process' life, and too large for the stack of a task.
+        let certificates = Box::pin(certificates);
         let Some(certificates) = stop.run_until_cancelled(certificates).await else {
             return;
         };
@@ -149,7 +151,7 @@ struct Told(Events);
 impl Notices for Told {
     fn publish(&self, notice: Notice) {
         self.0.publish(events::Notice {
-            regarding: regarding(notice.namespace, notice.about),
+            regarding: regarding(&notice.namespace, notice.about),
             severity: Severity::Warning,
             reason: notice.warning.reason.as_str().to_owned(),
             action: "Inject".to_owned(),
@@ -158,12 +160,12 @@ impl Notices for Told {
     }
 }
 
-fn regarding(namespace: String, about: About) -> ObjectReference {
+fn regarding(namespace: &str, about: About) -> ObjectReference {
     let of = |api_version: &str, kind: &str, name: String| ObjectReference {
         api_version: Some(api_version.to_owned()),
         kind: Some(kind.to_owned()),
         name: Some(name),
-        namespace: Some(namespace.clone()),
+        namespace: Some(namespace.to_owned()),
         ..ObjectReference::default()
     };
     match about {
@@ -175,7 +177,7 @@ fn regarding(namespace: String, about: About) -> ObjectReference {
         // An Event has to be in the namespace of what it is about, and a Namespace is in none.
         About::Namespace => ObjectReference {
             namespace: None,
-            ..of("v1", "Namespace", namespace.clone())
+            ..of("v1", "Namespace", namespace.to_owned())
         },
     }
 }

@@ -103,7 +103,7 @@ fn what_the_programs_are_told_is_what_there_is() {
         );
         assert!(reports.headless && reports.with_unready, "{what}");
         let address = format!(
-            "{}.{NAMESPACE}.svc.{domain}:{}",
+            "{}.{NAMESPACE}.svc.{domain}.:{}",
             reports.name, reports.ports[0]
         );
         assert_eq!(webhook["aggregator"], [address], "{what}");

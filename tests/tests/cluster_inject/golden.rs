@@ -128,6 +128,10 @@ async fn check(
     for object in surroundings.objects {
         asking.apply_object(object).await?;
     }
+    for limits in surroundings.limits {
+        silent.apply_object(limits.clone()).await?;
+        asking.apply_object(limits).await?;
+    }
     let mut looks = Vec::new();
     for case in cases {
         let expected = installed.rewrite(&case.expected);
@@ -151,26 +155,25 @@ async fn look(
     asking: &Namespace,
     silent: &Namespace,
 ) -> anyhow::Result<()> {
-    let wanted = creation::try_out(silent, &plain(expected)).await;
-    let wanted = normal(&wanted.context("as it should leave")?.object);
+    let by_itself = async || {
+        let created = creation::try_out(silent, &plain(expected)).await;
+        anyhow::Ok(normal(&created.context("as it should leave")?.object))
+    };
     if !case.by_default {
-        return Ok(());
+        return by_itself().await.map(drop);
     }
-    // The webhook gets to know a namespace and what is in it a moment later.
-    wait::until(
-        "the pod as it should leave",
-        watching::PATIENCE,
-        async || {
-            let created = creation::try_out(asking, &case.pod).await?;
-            let mut wrong = differences(&wanted, &normal(&created.object));
-            if created.of_stillwake() != case.warnings {
-                wrong.push(format!("warnings {:?}", created.warnings));
-            }
-            ensure!(wrong.is_empty(), "{}", wrong.join("\n  "));
-            anyhow::Ok(())
-        },
-    )
-    .await?;
+    // Both get to know a namespace and what is in it a moment later.
+    let alike = async || {
+        let wanted = by_itself().await?;
+        let created = creation::try_out(asking, &case.pod).await?;
+        let mut wrong = differences(&wanted, &normal(&created.object));
+        if created.of_stillwake() != case.warnings {
+            wrong.push(format!("warnings {:?}", created.warnings));
+        }
+        ensure!(wrong.is_empty(), "{}", wrong.join("\n  "));
+        anyhow::Ok(wanted)
+    };
+    let wanted = wait::until("the pod as it should leave", watching::PATIENCE, alike).await?;
     let again = creation::try_out(asking, expected).await?;
     let wrong = differences(&wanted, &normal(&again.object));
     ensure!(

@@ -30,6 +30,8 @@ pub(super) struct Surroundings {
     pub(super) labels: BTreeMap<String, String>,
     pub(super) annotations: BTreeMap<String, String>,
     pub(super) objects: Vec<DynamicObject>,
+    /// What the API server itself goes by.
+    pub(super) limits: Vec<DynamicObject>,
 }
 
 /// Returns all cases that are about pods of this version of Kubernetes, and says which are not.
@@ -70,6 +72,9 @@ fn read(path: &Path, kubernetes: &str) -> anyhow::Result<Option<(Surroundings, C
             }
             Some("Service" | "NetworkPolicy") => {
                 surroundings.objects.push(serde_json::from_value(document)?);
+            }
+            Some("LimitRange" | "ResourceQuota") => {
+                surroundings.limits.push(serde_json::from_value(document)?);
             }
             Some("Settings") => {
                 if let Some(needed) = document["kubernetes"].as_str()
