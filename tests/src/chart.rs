@@ -1,6 +1,6 @@
 //! The chart, read by the helm that the test cluster uses: what is rendered of it, what is refused, and what it says.
 //!
-//! Asks no cluster. What an API server makes of the objects is for the suites that have one, with [`cases`].
+//! Asks no cluster. What an API server makes of the objects is for the suites that have one, with [`cases()`].
 
 mod cases;
 

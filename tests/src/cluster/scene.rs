@@ -33,6 +33,9 @@ const TOLERANCE: f64 = 0.02;
 /// Requests that began after a sidecar's last report are not known yet. A busy one reports each second; this is two.
 const UNREPORTED: Duration = Duration::from_secs(2);
 
+/// How often KEDA is asked.
+const APART: Duration = Duration::from_secs(1);
+
 /// All of it. The load begins with [`Self::load`]'s first client.
 #[derive(Debug)]
 pub struct Scene {
@@ -136,6 +139,21 @@ impl Scene {
         Ok((seen, sent))
     }
 
+    /// Waits until no more requests were sent in the window than come each second; those that a load begins with are more.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come to it.
+    pub async fn settled(&self, rate: f64) -> anyhow::Result<()> {
+        let what = format!("at most {rate} requests per second");
+        wait::until(&what, watching::PATIENCE, async || {
+            let sent = self.ledger.rate(WINDOW, Instant::now());
+            ensure!(sent <= rate, "{sent}");
+            anyhow::Ok(())
+        })
+        .await
+    }
+
     /// Waits until KEDA says of these metrics what is sent.
     ///
     /// # Errors
@@ -145,7 +163,12 @@ impl Scene {
         let what = "KEDA to say what is sent";
         wait::until(what, watching::PATIENCE, async || {
             for metric in metrics {
-                self.is_right(metric).await?;
+                if let Err(wrong) = self.is_right(metric).await {
+                    // KEDA 2.21 takes a workload for idle if somebody else asks it in the moment in which its own poll
+                    // fails, as it drops the scaler then. An HPA rarely does; who asks all the time does it each time.
+                    tokio::time::sleep(APART).await;
+                    return Err(wrong);
+                }
             }
             anyhow::Ok(())
         })
@@ -170,7 +193,7 @@ impl Scene {
                 }
             }
             // Nothing is waited for: it is to stay as it is.
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            tokio::time::sleep(APART).await;
         }
         eprintln!("steady for {time:?}; furthest off: {}", furthest.1);
         let after = self.replicas.values();
