@@ -135,7 +135,7 @@ pub struct WebhookArgs {
         help_heading = "Certificates"
     )]
     pub webhook_configuration: Option<String>,
-    /// The Lease by which one replica is chosen to change the authorities [default: called like --authorities-secret]
+    /// The Lease by which one replica is chosen to change the authorities [default: called as that Secret]
     #[arg(long, value_name = "LEASE", help_heading = "Certificates")]
     pub authorities_lease: Option<String>,
     /// Publish ca.crt of --certificate-secret as caBundle, where nobody else does

@@ -16,7 +16,6 @@ use stillwake_e2e::{
         self, Failure, Namespace, creation,
         pods::INJECT,
         stillwake::{self, Stillwake},
-        watching,
     },
     wait,
 };
@@ -173,7 +172,7 @@ async fn look(
         ensure!(wrong.is_empty(), "{}", wrong.join("\n  "));
         anyhow::Ok(wanted)
     };
-    let wanted = wait::until("the pod as it should leave", watching::PATIENCE, alike).await?;
+    let wanted = wait::until("the pod as it should leave", wait::PATIENCE, alike).await?;
     let again = creation::try_out(asking, expected).await?;
     let wrong = differences(&wanted, &normal(&again.object));
     ensure!(

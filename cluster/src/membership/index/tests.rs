@@ -207,12 +207,12 @@ fn what_is_told_again_is_no_change() {
         ..scales(apps("Deployment", "web"))
     };
     assert_eq!(
-        world.scaled_object("so", Some(paused)),
+        world.scaled_object("so", Some(paused.clone())),
         ["so scales Deployment/web"]
     );
     let made_again = ScaledObjectFacts {
         uid: "another".to_owned(),
-        ..scales(apps("Deployment", "web"))
+        ..paused
     };
     assert_eq!(
         world.scaled_object("so", Some(made_again)),
