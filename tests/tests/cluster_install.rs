@@ -47,7 +47,7 @@ fn an_upgrade_loses_nothing_an_uninstall_leaves_nothing_and_another_install_know
             ..Scene::scaling(&[("targetConcurrency", &target)], &[])
         };
         let scene = Scene::set(namespace, &stillwake, &scaling).await?;
-        scene.load.steady(2 * TARGET, Duration::from_secs(4));
+        scene.load.steady(2 * TARGET - 1, Duration::from_secs(4));
         scene.grown(REPLICAS).await?;
         let metrics = scaling.metrics(namespace).await?;
         let before = scene.replicas.values();

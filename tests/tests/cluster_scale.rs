@@ -113,7 +113,7 @@ async fn beside_a_cron_trigger(namespace: &Namespace, stillwake: &Stillwake) -> 
     let scaling = Scene::scaling(&[("targetConcurrency", "5")], &[cron]);
     let scene = Scene::set(namespace, stillwake, &scaling).await?;
     scene.grown(3).await?;
-    scene.load.steady(20, Duration::from_secs(4));
+    scene.load.steady(19, Duration::from_secs(4));
     scene.grown(4).await?;
     scene.shrunk(3).await
 }
@@ -131,7 +131,7 @@ spec: {limits: [{type: Container, defaultRequest: {cpu: 10m}}]}";
     let cpu = json!({"type": "cpu", "metricType": "Utilization", "metadata": {"value": "80"}});
     let scaling = Scene::scaling(&[("targetConcurrency", "5")], &[cpu]);
     let scene = Scene::set(namespace, stillwake, &scaling).await?;
-    scene.load.steady(20, Duration::from_secs(4));
+    scene.load.steady(19, Duration::from_secs(4));
     scene.grown(4).await?;
     let hpas = namespace.api::<HorizontalPodAutoscaler>();
     let hpa = hpas.get(&keda::hpa_name(WEB)).await?;
