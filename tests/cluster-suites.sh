@@ -31,4 +31,4 @@ fi
 # shellcheck disable=SC2086
 $TEST_CLUSTER up --nodes "$NODES"
 make --no-print-directory cluster-images
-cargo test --locked -p stillwake-e2e --features cluster --test 'cluster_*'
+cargo test --locked -p stillwake-e2e --features cluster --no-fail-fast --test 'cluster_*'

@@ -99,15 +99,17 @@ async fn fill_in(namespace: &Namespace, fullname: &str) -> anyhow::Result<()> {
     ];
     kubectl(namespace, &patch, "").await?;
 
-    let lease = namespace.api::<Lease>().get(&authorities).await?;
-    let lease = json!({
-        "apiVersion": "coordination.k8s.io/v1",
-        "kind": "Lease",
-        "metadata": {"name": authorities, "resourceVersion": lease.metadata.resource_version},
-        "spec": {"holderIdentity": "a", "leaseDurationSeconds": 15},
-    });
-    let replace = ["replace", &account, "--filename=-"];
-    kubectl(namespace, &replace, &lease.to_string()).await?;
+    let held = json!({"spec": {"holderIdentity": "a", "leaseDurationSeconds": 15}}).to_string();
+    let patch = [
+        "patch",
+        "lease",
+        &authorities,
+        &account,
+        "--type=merge",
+        "--patch",
+        &held,
+    ];
+    kubectl(namespace, &patch, "").await?;
 
     // Any certificate will do, and this one is in every namespace.
     let root = namespace.api::<ConfigMap>().get("kube-root-ca.crt").await?;
