@@ -45,7 +45,7 @@ fn every_golden_case_is_what_the_api_server_makes_of_it_and_takes() -> Result<()
                 env!("CARGO_PKG_VERSION")
             ),
             aggregators: format!(
-                "{}-reports.{}.svc.cluster.local:9091",
+                "{}-reports.{}.svc.cluster.local.:9091",
                 stillwake::RELEASE,
                 stillwake::NAMESPACE
             ),
