@@ -80,7 +80,7 @@ async fn the_larger_target_wins(
     let scene = Scene::set(namespace, stillwake, &target("13", "5")).await?;
     scene.load.steady(38, Duration::from_secs(4));
     scene.grown(3).await?;
-    scene.settled(9.5).await?;
+    scene.settled(stillwake, 9.5).await?;
     // 2 by the first, 4 by the second.
     let both = target("20", "2.5");
     both.start(namespace, stillwake).await?;

@@ -139,16 +139,22 @@ impl Scene {
         Ok((seen, sent))
     }
 
-    /// Waits until no more requests were sent in the window than come each second; those that a load begins with are more.
+    /// Waits until no more requests were sent in the window than come each second, for clients and for aggregators; those
+    /// that a load begins with are more, and leave the aggregators' window a report later.
     ///
     /// # Errors
     ///
     /// When it does not come to it.
-    pub async fn settled(&self, rate: f64) -> anyhow::Result<()> {
+    pub async fn settled(&self, stillwake: &Stillwake, rate: f64) -> anyhow::Result<()> {
         let what = format!("at most {rate} requests per second");
+        let tolerated = rate * (1.0 + TOLERANCE);
         wait::until(&what, watching::PATIENCE, async || {
             let sent = self.ledger.rate(WINDOW, Instant::now());
-            ensure!(sent <= rate, "{sent}");
+            ensure!(sent <= rate, "{sent} sent");
+            for seen in scaling::seen(stillwake, &self.namespace, WEB).await? {
+                let seen = seen["request_rate"].as_f64().unwrap_or(f64::INFINITY);
+                ensure!(seen <= tolerated, "{seen} seen");
+            }
             anyhow::Ok(())
         })
         .await
