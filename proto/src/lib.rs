@@ -1,10 +1,12 @@
-//! The two protocols Stillwake speaks: KEDA's external scaler and the reports of its own sidecars and activators.
+//! The protocols Stillwake speaks: KEDA's external scaler, the reports of its own sidecars and activators, and how a
+//! sidecar that goes away introduces the connections it hands over.
 //!
 //! Only messages and their framing; who sends what and when is decided by the crates that use them.
 
 use std::fmt;
 
 pub mod frame;
+pub mod relay;
 
 /// Report frames, generated from `proto/report.proto`.
 #[allow(
