@@ -45,9 +45,17 @@ pub mod keys;
 pub mod membership;
 mod metrics;
 mod object;
+pub mod published;
+pub mod replicas;
 pub mod scope;
-#[cfg(test)]
-mod scripted;
+#[cfg(any(test, feature = "testing"))]
+#[allow(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    reason = "is for tests"
+)]
+pub mod scripted;
+pub mod services;
 pub mod surroundings;
 mod watch;
 

@@ -33,6 +33,7 @@ pub mod names;
 mod pod;
 mod scaled_object;
 mod scaler_service;
+pub(crate) mod served;
 
 pub use self::scaler_service::ScalerService;
 use self::{
