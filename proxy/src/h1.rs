@@ -247,6 +247,16 @@ impl Conversation {
         self.outstanding.take_guard()
     }
 
+    /// Whether requests wait for their responses and none of them is counted.
+    pub fn is_ignored(&self) -> bool {
+        self.outstanding.is_ignored()
+    }
+
+    /// Takes the requests in flight out of the count.
+    pub(crate) fn forget(self) {
+        self.outstanding.forget();
+    }
+
     /// Says what the next bytes to the client are, where `bytes` come after all that [`Self::server_bytes`] was told.
     pub fn next_piece(&self, bytes: &[u8]) -> Piece {
         let all = Piece::Pass(bytes.len());

@@ -212,6 +212,16 @@ impl Conversation {
         self.streams.take_guard()
     }
 
+    /// Whether streams are open and none of them counts.
+    pub fn is_ignored(&self) -> bool {
+        self.streams.is_ignored()
+    }
+
+    /// Takes the requests in flight out of the count.
+    pub(crate) fn forget(self) {
+        self.streams.forget();
+    }
+
     fn client_frame_begins(&mut self, frame: FrameHead) -> Result<(), Unparsable> {
         match frame.kind {
             // The client opens odd streams, in their order (section 5.1.1). On one that is not new these are trailers.

@@ -40,6 +40,8 @@ enum State {
     Http1(h1::Conversation),
     Http2(Box<h2::Conversation>),
     Opaque(Opaque),
+    /// Nothing is looked at, and nothing counts.
+    Uncounted,
 }
 
 impl Observer {
@@ -48,6 +50,38 @@ impl Observer {
         Self {
             counting,
             state: State::Detecting(Vec::new(), None),
+        }
+    }
+
+    /// Returns a connection that somebody else counts.
+    pub fn uncounted(counting: Counting) -> Self {
+        Self {
+            counting,
+            state: State::Uncounted,
+        }
+    }
+
+    /// Ends the connection as if it had never been: what was asked for on it is not counted here.
+    pub fn forget(self) {
+        match self.state {
+            State::Http1(conversation) => conversation.forget(),
+            State::Http2(conversation) => conversation.forget(),
+            State::Opaque(opaque) => opaque.forget(),
+            State::Detecting(_, guard) => {
+                if let Some(guard) = guard {
+                    guard.ignore();
+                }
+            }
+            State::Uncounted => {}
+        }
+    }
+
+    /// Whether something was asked for and nothing of it counts.
+    pub fn is_ignored(&self) -> bool {
+        match &self.state {
+            State::Http1(conversation) => conversation.is_ignored(),
+            State::Http2(conversation) => conversation.is_ignored(),
+            State::Detecting(..) | State::Opaque(_) | State::Uncounted => false,
         }
     }
 
@@ -63,6 +97,7 @@ impl Observer {
                 self.give_up_at(fed.err(), "client");
             }
             State::Opaque(opaque) => opaque.moved(Instant::now()),
+            State::Uncounted => {}
             State::Detecting(first, guard) if first.is_empty() => {
                 // The common case: one read tells, and nothing is copied.
                 let guard = guard.take();
@@ -92,6 +127,7 @@ impl Observer {
                 self.give_up_at(fed.err(), "server");
             }
             State::Opaque(opaque) => opaque.moved(Instant::now()),
+            State::Uncounted => {}
             // The server speaks before the client has said anything that could be answered.
             State::Detecting(first, guard) if may_be_http2(first, bytes) => {
                 let (first, guard) = (std::mem::take(first), guard.take());
@@ -107,7 +143,7 @@ impl Observer {
         match &mut self.state {
             State::Http1(conversation) => conversation.client_eof(),
             State::Http2(conversation) => conversation.client_eof(),
-            State::Detecting(..) | State::Opaque(_) => {}
+            State::Detecting(..) | State::Opaque(_) | State::Uncounted => {}
         }
     }
 
@@ -122,7 +158,7 @@ impl Observer {
                 conversation.server_eof();
                 self.state = State::Http1(conversation);
             }
-            State::Opaque(_) => {}
+            State::Opaque(_) | State::Uncounted => {}
         }
     }
 
@@ -137,7 +173,7 @@ impl Observer {
             State::Detecting(first, _) => first.is_empty(),
             State::Http1(conversation) => conversation.is_idle(),
             State::Http2(conversation) => conversation.is_idle(),
-            State::Opaque(_) => false,
+            State::Opaque(_) | State::Uncounted => false,
         }
     }
 
@@ -146,7 +182,7 @@ impl Observer {
         match &self.state {
             State::Http1(conversation) => !conversation.is_tunnel() && conversation.is_answered(),
             State::Http2(conversation) => conversation.is_answered(),
-            State::Detecting(..) | State::Opaque(_) => false,
+            State::Detecting(..) | State::Opaque(_) | State::Uncounted => false,
         }
     }
 
@@ -162,7 +198,7 @@ impl Observer {
         match &self.state {
             State::Http1(conversation) => conversation.next_piece(bytes),
             State::Http2(conversation) => Piece::Pass(conversation.until_takes_frame(bytes)),
-            State::Detecting(..) | State::Opaque(_) => Piece::Pass(bytes.len()),
+            State::Detecting(..) | State::Opaque(_) | State::Uncounted => Piece::Pass(bytes.len()),
         }
     }
 
@@ -192,7 +228,7 @@ impl Observer {
     pub fn deadline(&self) -> Option<Instant> {
         match &self.state {
             State::Opaque(opaque) => opaque.deadline(),
-            State::Detecting(..) | State::Http1(_) | State::Http2(_) => None,
+            State::Detecting(..) | State::Http1(_) | State::Http2(_) | State::Uncounted => None,
         }
     }
 
@@ -284,7 +320,7 @@ impl Observer {
             State::Http1(conversation) => self.become_opaque(conversation.into_guard()),
             State::Http2(conversation) => self.become_opaque(conversation.into_guard()),
             State::Detecting(_, guard) => self.become_opaque(guard),
-            opaque @ State::Opaque(_) => self.state = opaque,
+            state @ (State::Opaque(_) | State::Uncounted) => self.state = state,
         }
     }
 

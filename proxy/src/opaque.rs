@@ -45,6 +45,13 @@ impl Opaque {
         self.guard.as_ref().map(|_| self.moved + self.idle_window)
     }
 
+    /// Takes the connection out of the count.
+    pub(crate) fn forget(self) {
+        if let Some(guard) = self.guard {
+            guard.ignore();
+        }
+    }
+
     /// Takes what time it is: past the deadline, the connection is not in flight any more.
     pub(crate) fn tick(&mut self, now: Instant) {
         if self.deadline().is_some_and(|deadline| deadline <= now) {

@@ -1,16 +1,32 @@
 //! Relays a connection to its upstream: settings, dialling, and the life of one connection.
 //!
-//! The moving of bytes is in `flow`; what the bytes mean is in [`crate::observer`].
+//! The moving of bytes is in `flow`; what the bytes mean is in [`crate::observer`]; what becomes of connections that the
+//! app does not take any more is in `handover`.
 
 mod flow;
+mod handover;
 mod pending;
 
-use std::{future::poll_fn, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    future::poll_fn,
+    io,
+    net::SocketAddr,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{net::TcpStream, sync::watch, time::timeout};
 
-use self::flow::Flow;
+pub use self::handover::{HandoverTotals, Successor};
+use self::{
+    flow::Flow,
+    handover::{Handovers, Unserved},
+};
 use crate::{
     drain::Drain,
     ignore::IgnoreRules,
@@ -29,6 +45,9 @@ pub struct RelaySettings {
     pub drain_idle: Duration,
     /// While leaving: how long there must have been no connection before the listener is closed. Default 100 ms.
     pub settle: Duration,
+    /// With a successor: how long a connection that the app refuses waits for the process to begin to drain. Default
+    /// 1 s: the app and its sidecar are told to stop at the same time, and the one may be faster.
+    pub drain_notice: Duration,
     /// How long a closed connection waits for the client's own close, discarding what it still sends. Closing at
     /// once would reset it, and the client could lose the end of the response. Default 1 s.
     pub linger: Duration,
@@ -46,6 +65,7 @@ impl Default for RelaySettings {
             opaque_idle_window: Duration::from_mins(1),
             drain_idle: Duration::from_secs(5),
             settle: Duration::from_millis(100),
+            drain_notice: Duration::from_secs(1),
             linger: Duration::from_secs(1),
             keepalive: Duration::from_secs(30),
             ignore: IgnoreRules::default(),
@@ -86,6 +106,10 @@ pub struct Relay {
     counting: Counting,
     /// Connections that listeners have taken and that have not ended.
     open: watch::Sender<usize>,
+    successor: Option<Successor>,
+    /// The app has accepted a connection.
+    reached_app: AtomicBool,
+    handovers: Handovers,
 }
 
 /// Counts a connection as open until it is dropped.
@@ -110,7 +134,22 @@ impl Relay {
             settings,
             counting,
             open: watch::Sender::new(0),
+            successor: None,
+            reached_app: AtomicBool::new(false),
+            handovers: Handovers::default(),
         }
+    }
+
+    /// Hands connections over to `successor`, while draining, that the app does not take any more.
+    #[must_use]
+    pub fn with_successor(mut self, successor: Successor) -> Self {
+        self.successor = Some(successor);
+        self
+    }
+
+    /// Returns what became of connections that were to be handed over.
+    pub fn handovers(&self) -> HandoverTotals {
+        self.handovers.totals()
     }
 
     /// Returns the settings.
@@ -149,14 +188,45 @@ impl Relay {
         upstream: Upstream,
         drain: &Drain,
     ) -> Result<(), RelayError> {
-        let mut client = ResetOnDrop::new(client);
+        let client = ResetOnDrop::new(client);
         let mut observer = Observer::new(self.counting.clone());
         self.probe_silent(&client.stream);
-        let (app, early) = self
-            .dial(&mut client.stream, upstream, &mut observer)
-            .await?;
-        let mut flow = Flow::new(client, ResetOnDrop::new(app), observer, &self.settings);
-        flow.send_first(&early);
+        let address = upstream
+            .address(&client.stream)
+            .map_err(RelayError::Client)?;
+        let mut early = Vec::new();
+        let dialled = self
+            .dial(&client.stream, address, &mut observer, &mut early)
+            .await;
+        let unserved = match dialled {
+            Ok(app) => {
+                let app = ResetOnDrop::new(app);
+                let mut flow = Flow::new(client, app, observer, &self.settings);
+                flow.send_first(&early);
+                if self.successor.is_some() {
+                    flow.await_first_byte();
+                }
+                match self.run(&mut flow, drain).await {
+                    Err(error @ RelayError::App(_)) if flow.is_unserved() => {
+                        flow.into_unserved(error)
+                    }
+                    ended => return ended,
+                }
+            }
+            Err(error @ RelayError::Dial { .. }) => Unserved {
+                client,
+                sent: early,
+                observer,
+                error,
+            },
+            Err(error) => return Err(error),
+        };
+        // In memory of its own: it is rare, and every connection would have to make room for it.
+        Box::pin(self.hand_over(unserved, address, drain)).await
+    }
+
+    /// Moves bytes until both sides are closed.
+    async fn run(&self, flow: &mut Flow, drain: &Drain) -> Result<(), RelayError> {
         let mut draining = pin!(drain.draining());
         let mut listens = false;
         poll_fn(|context| {
@@ -171,16 +241,15 @@ impl Relay {
         .await
     }
 
-    /// Connects to the upstream. What the client sends in the meantime is counted as it comes, and returned.
+    /// Connects to the app. What the client sends in the meantime is counted as it comes, and put into `early`.
     async fn dial(
         &self,
-        client: &mut TcpStream,
-        upstream: Upstream,
+        client: &TcpStream,
+        address: SocketAddr,
         observer: &mut Observer,
-    ) -> Result<(TcpStream, Vec<u8>), RelayError> {
-        let address = upstream.address(client).map_err(RelayError::Client)?;
+        early: &mut Vec<u8>,
+    ) -> Result<TcpStream, RelayError> {
         let failed = |source| RelayError::Dial { address, source };
-        let mut early = Vec::new();
         let mut connect = pin!(timeout(
             self.settings.connect_timeout,
             TcpStream::connect(address)
@@ -190,12 +259,12 @@ impl Relay {
                 biased;
                 connected = &mut connect => break connected,
                 read = flow::read_early(client), if early.is_empty() => {
-                    early = read.map_err(RelayError::Client)?;
+                    *early = read.map_err(RelayError::Client)?;
                     if early.is_empty() {
                         // The client has closed its side already; the flow will see it again.
                         break connect.await;
                     }
-                    observer.client_bytes(&early);
+                    observer.client_bytes(early);
                 }
             }
         };
@@ -203,7 +272,16 @@ impl Relay {
             .map_err(|_| failed(io::ErrorKind::TimedOut.into()))?
             .map_err(failed)?;
         app.set_nodelay(true).map_err(failed)?;
-        Ok((app, early))
+        // Read first: all connections share it, and would otherwise take it from each other.
+        if !self.has_reached_app() {
+            self.reached_app.store(true, Ordering::Relaxed);
+        }
+        Ok(app)
+    }
+
+    /// Whether the app has ever accepted a connection.
+    fn has_reached_app(&self) -> bool {
+        self.reached_app.load(Ordering::Relaxed)
     }
 
     fn probe_silent(&self, client: &TcpStream) {

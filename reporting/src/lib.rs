@@ -16,6 +16,7 @@ mod reporter;
 mod schedule;
 mod status;
 
+pub use names::{LookupError, resolve};
 pub use reporter::Reporter;
 pub use status::{AddressStatus, Status, Totals};
 

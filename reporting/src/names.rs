@@ -27,7 +27,7 @@ const PORT: u16 = 53;
 
 /// Why a name has no addresses.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum LookupError {
+pub enum LookupError {
     /// The text has not the form that it should.
     #[error("{0:?} is not host:port")]
     NotHostAndPort(String),
@@ -56,6 +56,22 @@ pub(crate) fn host_and_port(name: &str) -> Result<(&str, u16), LookupError> {
     parts
         .filter(|(host, _)| !host.is_empty())
         .ok_or_else(|| LookupError::NotHostAndPort(name.to_owned()))
+}
+
+/// Returns every address of `host:port`, of both families. The host is a name or an address.
+///
+/// # Errors
+///
+/// Says why there is none. A name without addresses is an error too.
+///
+/// # Cancel safety
+///
+/// Dropping the future gives up the lookup.
+pub async fn resolve(name: &str) -> Result<Vec<SocketAddr>, LookupError> {
+    match name.parse() {
+        Ok(address) => Ok(vec![address]),
+        Err(_) => lookup(name).await,
+    }
 }
 
 /// Returns every address of `host:port`, of both families. The host is a name, not an address.

@@ -12,9 +12,9 @@ mod variables;
 pub(crate) use parse::ports;
 pub(crate) use variables::CONTROL;
 use variables::{
-    ADDRESS, ADMIN, AGGREGATOR_CA, AGGREGATORS, DRAIN_GRACE, IDLE_WINDOW, IGNORE_PATHS,
-    IGNORE_USER_AGENTS, LOG, LOG_FORMAT, POD_ADDRESS, POD_NAME, POD_NAMESPACE, POD_UID, PORTS,
-    READINESS, TOKEN_FILE,
+    ACTIVATOR, ADDRESS, ADMIN, AGGREGATOR_CA, AGGREGATORS, DRAIN_GRACE, IDLE_WINDOW, IGNORE_PATHS,
+    IGNORE_USER_AGENTS, LINGER, LOG, LOG_FORMAT, POD_ADDRESS, POD_NAME, POD_NAMESPACE, POD_UID,
+    PORTS, READINESS, TOKEN_FILE,
 };
 pub use variables::{VARIABLES, Variable};
 
@@ -88,6 +88,10 @@ pub struct Config {
     pub idle_window: Duration,
     /// How long a drain may take.
     pub drain_grace: Duration,
+    /// `host:port` of who takes connections that the app does not take any more.
+    pub activator: Option<String>,
+    /// How long connections are accepted after the drain began, with an activator.
+    pub linger: Duration,
     /// What is logged.
     pub log_filter: String,
     /// How a log line looks.
@@ -125,6 +129,8 @@ impl Config {
         let ignore_user_agents = reader.list(&IGNORE_USER_AGENTS, parse::standard);
         let idle_window = reader.optional(&IDLE_WINDOW, parse::duration);
         let drain_grace = reader.optional(&DRAIN_GRACE, parse::duration);
+        let activator = reader.optional(&ACTIVATOR, parse::host_and_port);
+        let linger = reader.optional(&LINGER, parse::duration);
         let log_filter = reader.optional(&LOG, parse::log_filter);
         let log_format = reader.optional(&LOG_FORMAT, parse::log_format);
 
@@ -145,6 +151,8 @@ impl Config {
                 ignore_user_agents,
                 idle_window: idle_window?,
                 drain_grace: drain_grace?,
+                activator,
+                linger: linger?,
                 log_filter: log_filter?,
                 log_format: log_format?,
             })
@@ -285,16 +293,22 @@ impl<L: Fn(&str) -> Option<OsString>> Reader<L> {
 
     /// Reads who reports, which must be known if there is someone to report to.
     fn pod(&mut self, listening: Option<IpAddr>, reports: bool) -> PodIdentity {
-        let needed = format!("which {} needs", AGGREGATORS.name);
-        let mut name = |variable| {
-            let name = if reports {
-                self.required(variable, &needed, parse::standard)
-            } else {
-                self.optional(variable, parse::standard)
+        let hands_over = self.is_set(&ACTIVATOR);
+        let mut name = |variable, needs: Option<&Variable>, parse: fn(&str) -> _| {
+            let name = match needs {
+                Some(needs) => {
+                    let why = format!("which {} needs", needs.name);
+                    self.required(variable, &why, parse)
+                }
+                None => self.optional(variable, parse),
             };
             name.unwrap_or_default()
         };
-        let (namespace, pod, uid) = (name(&POD_NAMESPACE), name(&POD_NAME), name(&POD_UID));
+        let reporting = reports.then_some(&AGGREGATORS);
+        let namespace = name(&POD_NAMESPACE, reporting, parse::standard);
+        let pod = name(&POD_NAME, reporting, parse::standard);
+        let needs_uid = reporting.or(hands_over.then_some(&ACTIVATOR));
+        let uid = name(&POD_UID, needs_uid, parse::uid);
         let listening = listening.filter(|address| !address.is_unspecified());
         let address = if reports && listening.is_none() {
             let why = format!(

@@ -28,7 +28,7 @@ use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
     task::{JoinError, JoinSet},
-    time::timeout,
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -36,6 +36,7 @@ pub use control::ControlError;
 pub use stillwake_redirect::RedirectError;
 
 use crate::{
+    departure::{Departure, Step},
     env::{Config, PortPair},
     metrics::Pages,
     source::{SidecarSource, State},
@@ -43,10 +44,12 @@ use crate::{
 
 pub mod command;
 mod control;
+mod departure;
 pub mod env;
 mod metrics;
 mod readiness;
 mod source;
+mod successor;
 
 /// How long the last reports may take once nothing is served any more.
 const LAST_REPORT_LIMIT: Duration = Duration::from_secs(2);
@@ -74,8 +77,9 @@ pub enum RunError {
 /// Runs the sidecar until a signal has ended it.
 ///
 /// A drain begins with SIGTERM or SIGINT, or before that by the control socket: the aggregators hear of it, responses say
-/// `Connection: close`, and connections are still accepted. It returns once there was a signal and every connection has
-/// ended or the grace is over, at a second signal at once.
+/// `Connection: close`, and connections are still accepted. With an activator, those that the app does not take any more go
+/// there, and connections are accepted for the linger at least. It returns once there was a signal and every connection
+/// has ended or the grace is over, at a second signal at once.
 ///
 /// # Errors
 ///
@@ -155,11 +159,22 @@ async fn serve(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
         .iter()
         .map(|bound| (bound.address, bound.app))
         .collect();
+    let mut relay = Relay::new(relay_settings(&config), state.in_flight.clone());
+    let mut linger = Duration::ZERO;
+    if let Some(name) = config.activator.clone() {
+        let (uid, drain) = (config.pod.uid.clone(), state.drain.clone());
+        let (successor, finding) = successor::activator(name, uid, drain);
+        tokio::spawn(until(stop.clone(), finding));
+        relay = relay.with_successor(successor);
+        linger = config.linger;
+    }
+    let relay = Arc::new(relay);
     let reporter = Reporter::new(reporting(&config, &sockets), source);
     if let Some(listener) = admin {
         let pages = Pages {
             state: state.clone(),
             reporting: reporter.status(),
+            relay: Arc::clone(&relay),
             ports: sockets,
         };
         serve_admin(listener, pages, stop.clone());
@@ -169,7 +184,6 @@ async fn serve(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
     let silence = CancellationToken::new();
     let reporting = tokio::spawn(reporter.run(endpoints, silence.clone()));
 
-    let relay = Arc::new(Relay::new(relay_settings(&config), state.in_flight.clone()));
     let mut served = JoinSet::new();
     for Bound {
         listener,
@@ -186,7 +200,8 @@ async fn serve(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
             shutdown.abort.clone(),
         ));
     }
-    let drained = end(served, &state, &shutdown, config.drain_grace).await;
+    let departure = Departure::new(linger, config.drain_grace);
+    let drained = end(served, &state, &shutdown, departure).await;
 
     silence.cancel();
     if timeout(LAST_REPORT_LIMIT, reporting).await.is_err() {
@@ -200,30 +215,36 @@ async fn end(
     mut served: JoinSet<()>,
     state: &State,
     shutdown: &Shutdown,
-    grace: Duration,
+    mut departure: Departure,
 ) -> Result<(), RunError> {
-    let broken = tokio::select! {
-        () = shutdown.drain.cancelled() => None,
-        // Nothing ends before it is told to, unless it breaks.
-        ended = served.join_next() => ended,
-    };
-    if let Some(ended) = broken {
-        return Ok(ended?);
-    }
-    state.drain.leave();
-    let mut all_ended = async || {
-        while let Some(ended) = served.join_next().await {
-            ended?;
+    loop {
+        let due = departure.next_due();
+        tokio::select! {
+            () = shutdown.drain.cancelled(), if !departure.is_told() => {
+                departure.stop(Instant::now());
+                state.drain.begin();
+            }
+            () = state.drain.draining(), if !departure.is_draining() => {
+                departure.drain(Instant::now());
+            }
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                match departure.next_step(Instant::now()) {
+                    Some(Step::Leave) => state.drain.leave(),
+                    Some(Step::Cut) => {
+                        let in_flight = state.in_flight.snapshot().in_flight;
+                        let grace = departure.grace();
+                        tracing::warn!(in_flight, ?grace, "The grace is over, cutting what is left");
+                        shutdown.abort.cancel();
+                    }
+                    None => {}
+                }
+            }
+            ended = served.join_next() => match ended {
+                Some(ended) => ended?,
+                None => return Ok(()),
+            },
         }
-        Ok(())
-    };
-    if let Ok(ended) = timeout(grace, all_ended()).await {
-        return ended;
     }
-    let in_flight = state.in_flight.snapshot().in_flight;
-    tracing::warn!(in_flight, ?grace, "The grace is over, cutting what is left");
-    shutdown.abort.cancel();
-    all_ended().await
 }
 
 async fn until(stop: CancellationToken, work: impl Future<Output = ()>) {
@@ -318,3 +339,6 @@ fn relay_settings(config: &Config) -> RelaySettings {
         ..RelaySettings::default()
     }
 }
+
+#[cfg(test)]
+mod tests;

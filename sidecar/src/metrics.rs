@@ -1,6 +1,6 @@
 //! The sidecar's metrics and its `/debug/state`, read from the live parts at each request.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use prometheus_client::{
     collector::Collector,
@@ -8,6 +8,7 @@ use prometheus_client::{
     metrics::{counter::ConstCounter, gauge::ConstGauge},
     registry::Unit,
 };
+use stillwake_proxy::relay::Relay;
 use stillwake_reporting::Status;
 
 use crate::source::State;
@@ -17,6 +18,7 @@ use crate::source::State;
 pub(crate) struct Pages {
     pub(crate) state: State,
     pub(crate) reporting: Status,
+    pub(crate) relay: Arc<Relay>,
     /// The sockets that are listened on, each with the app's port behind it.
     pub(crate) ports: Vec<(std::net::SocketAddr, u16)>,
 }
@@ -46,6 +48,7 @@ impl Pages {
             .into_iter()
             .map(|(name, error)| (name, error.into()))
             .collect();
+        let handovers = self.relay.handovers();
         serde_json::json!({
             "ports": ports,
             "in_flight": snapshot.in_flight,
@@ -53,6 +56,7 @@ impl Pages {
             "requests": snapshot.requests,
             "app_ready": *self.state.app_ready.borrow(),
             "draining": self.state.drain.is_draining(),
+            "handovers": {"taken": handovers.taken, "failed": handovers.failed},
             "aggregators": addresses,
             "unresolved": unresolved,
         })
@@ -100,6 +104,19 @@ impl Collector for Pages {
             "1 once the sidecar was told to drain",
             None,
             &gauge(u64::from(self.state.drain.is_draining())),
+        )?;
+        let handovers = self.relay.handovers();
+        put(
+            "handovers",
+            "Connections that went to the activator because the app did not take them any more",
+            None,
+            &ConstCounter::new(handovers.taken),
+        )?;
+        put(
+            "handover_failures",
+            "Connections that the app did not take any more and no activator either",
+            None,
+            &ConstCounter::new(handovers.failed),
         )?;
         put(
             "report_connections",

@@ -72,6 +72,15 @@ const IDLE_WINDOW: Annotation = Annotation {
     purpose: "How long a connection that is neither HTTP/1.1 nor HTTP/2 counts as one request in flight after bytes \
               moved on it.",
 };
+const LINGER: Annotation = Annotation {
+    name: "stillwake.dev/linger",
+    takes: "a duration such as 250ms, 5s or 1m, up to 24h",
+    default: "5s, unless Stillwake was installed with another one",
+    example: "10s",
+    purpose: "How long a sidecar whose pod is deleted goes on to accept connections, and hands those over that the app does \
+              not take any more, until nobody is sent here any longer. The pod takes as long to end, if its grace period \
+              allows. Without an activator, and for pods that are not restarted always, it has no effect.",
+};
 const LOG_LEVEL: Annotation = Annotation {
     name: "stillwake.dev/log-level",
     takes: "error, warn, info, debug or trace",
@@ -109,12 +118,13 @@ pub(crate) const MEMORY_LIMIT: Annotation = Annotation {
 };
 
 /// Every annotation that users may set, in the order of the reference page.
-pub const ANNOTATIONS: [&Annotation; 10] = [
+pub const ANNOTATIONS: [&Annotation; 11] = [
     &PORTS,
     &REDIRECT,
     &IGNORE_PATHS,
     &IGNORE_USER_AGENTS,
     &IDLE_WINDOW,
+    &LINGER,
     &LOG_LEVEL,
     &CPU_REQUEST,
     &CPU_LIMIT,
@@ -135,6 +145,8 @@ pub struct Overrides {
     pub ignore_user_agents: Vec<String>,
     /// How long an opaque connection counts after bytes moved on it, as the sidecar reads durations.
     pub idle_window: Option<String>,
+    /// How long connections are accepted while the pod goes away, as the sidecar reads durations.
+    pub linger: Option<String>,
     /// What the sidecar logs of its own doing.
     pub log_level: Option<String>,
     /// Requests and limits of the sidecar, those that the pod does not mention included.
@@ -201,6 +213,7 @@ pub fn read(
             .value(&IGNORE_USER_AGENTS, values::user_agents)
             .unwrap_or_default(),
         idle_window: reader.value(&IDLE_WINDOW, values::duration),
+        linger: reader.value(&LINGER, values::duration),
         log_level: reader.value(&LOG_LEVEL, values::log_level),
         resources: reader.resources(defaults),
     }

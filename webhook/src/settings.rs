@@ -20,6 +20,11 @@ pub struct Settings {
     pub token_audience: String,
     /// How long such a token is good for; the kubelet renews it in time. Kubernetes takes 10 minutes or more.
     pub token_lifetime: Duration,
+    /// `host:port` of the activator's relay port, to which sidecars that go away hand over what still comes; `None` is
+    /// nobody. The name has to be one that the sidecar can resolve in any namespace.
+    pub activator: Option<String>,
+    /// How long a sidecar that goes away goes on to accept connections, with an activator.
+    pub linger: Duration,
     /// Where the sidecar serves its admin pages; `None` is nowhere.
     pub admin: Option<SocketAddr>,
     /// User and group the sidecar runs as; `None` leaves the choice to the platform, as `OpenShift` wants it.
@@ -66,6 +71,8 @@ impl Settings {
             aggregator_tls: true,
             token_audience: "stillwake-aggregator".to_owned(),
             token_lifetime: Duration::from_hours(1),
+            activator: None,
+            linger: Duration::from_secs(5),
             admin: None,
             // The image's own; written out because a pod may set root for all its containers.
             user: Some(65532),

@@ -2,7 +2,7 @@
 //!
 //! What the sidecar reads is listed in `sidecar/src/env/variables.rs`; a test compares the names written here with it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use k8s_openapi::{
     api::core::v1::{
@@ -175,6 +175,8 @@ fn environment(
     let app_ports: Vec<_> = counted.iter().map(|port| port.app).collect();
     let level = overrides.log_level.as_ref();
     let grace = spec.termination_grace_period_seconds.unwrap_or(GRACE);
+    let activator = settings.activator.as_ref().filter(|_| outlives(spec));
+    let linger = || overrides.linger.clone().unwrap_or(written(settings.linger));
     let list = |values: &[String]| (!values.is_empty()).then(|| values.join(","));
     let said = [
         ("PORTS", Some(pairs(counted))),
@@ -188,6 +190,8 @@ fn environment(
         ("IDLE_WINDOW", overrides.idle_window.clone()),
         ("DRAIN_GRACE", Some(format!("{}s", grace.max(0)))),
         ("CONTROL", Some(CONTROL.to_owned())),
+        ("ACTIVATOR", activator.cloned()),
+        ("LINGER", activator.map(|_| linger())),
         ("LOG", level.map(|level| format!("warn,stillwake={level}"))),
     ];
     let read = [
@@ -217,6 +221,23 @@ fn environment(
         ..EnvVar::default()
     });
     said.chain(read).collect()
+}
+
+/// Whether somebody replaces the pod or wakes it up, so that it pays to hand over what comes late. No workload that is
+/// scaled has other pods; one of a Job would only take longer to complete.
+fn outlives(spec: &PodSpec) -> bool {
+    let policy = spec.restart_policy.as_deref();
+    policy.is_none_or(|policy| policy == "Always")
+}
+
+/// Returns a duration as the sidecar reads it.
+fn written(duration: Duration) -> String {
+    let milliseconds = duration.as_millis();
+    if milliseconds.is_multiple_of(1000) {
+        format!("{}s", milliseconds / 1000)
+    } else {
+        format!("{milliseconds}ms")
+    }
 }
 
 fn variable(name: &str) -> String {

@@ -2,9 +2,9 @@
 //!
 //! Each `tests/golden/NAME.yaml` holds a pod and what is around it: at most one Namespace, and Services, network policies,
 //! `LimitRange`s and `ResourceQuota`s. A document of kind `Settings` says what the installation has otherwise
-//! (`redirect: false`), and from which Kubernetes on the pod is one (`kubernetes: "1.34"`). `NAME.injected.yaml` is the pod
-//! afterwards, and `NAME.warnings` what people are told, one warning a line, missing if there is nothing to tell. Any file
-//! that is added is run;
+//! (`redirect: false`, `activator: HOST:PORT`), and from which Kubernetes on the pod is one (`kubernetes: "1.34"`).
+//! `NAME.injected.yaml` is the pod afterwards, and `NAME.warnings` what people are told, one warning a line, missing if there
+//! is nothing to tell. Any file that is added is run;
 //! `STILLWAKE_UPDATE_GOLDEN=1 cargo test -p stillwake-webhook --test golden` writes what is expected.
 //!
 //! Every pod, before and after, is one that a real API server takes in a namespace with the labels, `LimitRange`s and
@@ -83,7 +83,10 @@ impl Case {
                     let quota = Arc::new(typed(document, path));
                     case.surroundings.resource_quotas.push(quota);
                 }
-                Some("Settings") => case.settings.redirect = document["redirect"] != false,
+                Some("Settings") => {
+                    case.settings.redirect = document["redirect"] != false;
+                    case.settings.activator = document["activator"].as_str().map(str::to_owned);
+                }
                 kind => panic!("{} holds a document of kind {kind:?}", path.display()),
             }
         }

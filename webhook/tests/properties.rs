@@ -133,6 +133,7 @@ prop_compose! {
 fn settings(redirect: bool) -> Settings {
     Settings {
         redirect,
+        activator: Some("activator:9092".to_owned()),
         default_pod_security: PodSecurity::Privileged,
         ..Settings::new("sidecar:1", vec!["aggregator:9091".to_owned()])
     }

@@ -78,6 +78,20 @@ impl Outstanding {
         self.pipelined = VecDeque::new();
     }
 
+    /// Whether there are requests and none of them is counted.
+    pub(super) fn is_ignored(&self) -> bool {
+        let mut requests = self.front.iter().chain(&self.pipelined);
+        !self.is_empty() && requests.all(|request| request.guard.is_none())
+    }
+
+    /// Takes all requests out of the count.
+    pub(super) fn forget(self) {
+        let requests = self.front.into_iter().chain(self.pipelined);
+        for guard in requests.filter_map(|request| request.guard) {
+            guard.ignore();
+        }
+    }
+
     /// Returns the guard of the oldest request that is counted, and ends all others.
     pub(super) fn take_guard(&mut self) -> Option<InFlightGuard> {
         let mut requests = self.front.iter_mut().chain(&mut self.pipelined);

@@ -44,6 +44,18 @@ impl Streams {
         self.open.is_empty() && !self.overflowed
     }
 
+    /// Whether streams are open and none of them counts.
+    pub(super) fn is_ignored(&self) -> bool {
+        !self.is_empty() && self.open.iter().all(|stream| stream.guard.is_none())
+    }
+
+    /// Takes all streams out of the count.
+    pub(super) fn forget(self) {
+        for guard in self.open.into_iter().filter_map(|stream| stream.guard) {
+            guard.ignore();
+        }
+    }
+
     /// Adds a stream, which does not count yet, on which only what `ended` names cannot send.
     pub(super) fn open(&mut self, id: u32, ended: Option<Side>) {
         if self.open.len() >= MAX_STREAMS {

@@ -17,7 +17,7 @@ use tokio::{
     time::{Duration, Instant, Sleep, sleep_until},
 };
 
-use super::{RelayError, RelaySettings, ResetOnDrop, pending::Pending};
+use super::{RelayError, RelaySettings, ResetOnDrop, handover::Unserved, pending::Pending};
 use crate::{
     h1::{MAX_HEAD, Piece, with_close},
     h2::{MAX_STREAM, goaway},
@@ -48,6 +48,8 @@ pub(super) struct Flow {
     down: Direction,
     /// The app broke its end while being written to. What it has said before may still be read.
     app_deaf: bool,
+    /// Somebody else may take the connection for as long as the app has neither taken nor sent a byte.
+    awaits_first_byte: bool,
     draining: bool,
     told: Told,
     /// What is said to the client of ourselves, before anything else of the app's.
@@ -121,6 +123,7 @@ impl Flow {
             up: Direction::default(),
             down: Direction::default(),
             app_deaf: false,
+            awaits_first_byte: false,
             draining: false,
             told: Told::Nothing,
             notice: Pending::default(),
@@ -135,6 +138,26 @@ impl Flow {
     /// Has `bytes`, which the observer knows, sent to the app before all others.
     pub(super) fn send_first(&mut self, bytes: &[u8]) {
         self.up.pending.push(bytes);
+    }
+
+    /// Has the flow fail, and keep what the client has sent, if the app ends while draining and has got nothing of it.
+    pub(super) fn await_first_byte(&mut self) {
+        self.awaits_first_byte = true;
+    }
+
+    /// Whether the flow, which has failed, has left the connection as the app had never seen it.
+    pub(super) fn is_unserved(&self) -> bool {
+        self.draining && self.awaits_first_byte
+    }
+
+    /// Returns the client and all that it has sent; the app's side is reset.
+    pub(super) fn into_unserved(self, error: RelayError) -> Unserved {
+        Unserved {
+            client: self.client,
+            sent: self.up.pending.into_bytes(),
+            observer: self.observer,
+            error,
+        }
     }
 
     pub(super) fn begin_drain(&mut self) {
@@ -155,6 +178,10 @@ impl Flow {
                         return Poll::Ready(Ok(()));
                     }
                     return Poll::Pending;
+                }
+                if self.is_unserved() {
+                    // An app that has ended would take the first bytes and drop them: it is asked before.
+                    let _ = self.poll_down(context, scratch)?;
                 }
                 if self.poll_up(context, scratch)?.is_ready() && self.down.shut {
                     self.close();
@@ -203,7 +230,13 @@ impl Flow {
             while !self.up.pending.is_empty() {
                 let app = Pin::new(&mut self.app.stream);
                 match app.poll_write(context, self.up.pending.as_slice()) {
-                    Poll::Ready(Ok(count)) => self.up.pending.take(count),
+                    Poll::Ready(Ok(count)) => {
+                        self.awaits_first_byte = false;
+                        self.up.pending.take(count);
+                    }
+                    Poll::Ready(Err(error)) if self.is_unserved() => {
+                        return Poll::Ready(Err(RelayError::App(error)));
+                    }
                     Poll::Ready(Err(_)) => self.deafen(),
                     Poll::Pending => return Poll::Pending,
                 }
@@ -232,8 +265,16 @@ impl Flow {
             }
             self.observer.client_bytes(bytes);
             match Pin::new(&mut self.app.stream).poll_write(context, bytes) {
-                Poll::Ready(Ok(count)) if count == bytes.len() => {}
-                Poll::Ready(Ok(count)) => self.up.pending.push(&bytes[count..]),
+                Poll::Ready(Ok(count)) => {
+                    self.awaits_first_byte = false;
+                    if count < bytes.len() {
+                        self.up.pending.push(&bytes[count..]);
+                    }
+                }
+                Poll::Ready(Err(error)) if self.is_unserved() => {
+                    self.up.pending.push(bytes);
+                    return Poll::Ready(Err(RelayError::App(error)));
+                }
                 Poll::Ready(Err(_)) => self.deafen(),
                 Poll::Pending => self.up.pending.push(bytes),
             }
@@ -267,7 +308,7 @@ impl Flow {
             if let Err(error) =
                 ready!(Pin::new(&mut self.app.stream).poll_read(context, &mut buffer))
             {
-                if !self.observer.is_answered() {
+                if self.is_unserved() || !self.observer.is_answered() {
                     return Poll::Ready(Err(RelayError::App(error)));
                 }
                 // Such as an app that refused an upload and closed without reading it: its answer is whole, and a
@@ -278,9 +319,13 @@ impl Flow {
             }
             let bytes = buffer.filled();
             if bytes.is_empty() {
+                if self.is_unserved() {
+                    return Poll::Ready(Err(RelayError::App(io::ErrorKind::UnexpectedEof.into())));
+                }
                 self.down.ended = true;
                 continue;
             }
+            self.awaits_first_byte = false;
             if edits {
                 self.down.pending.push(bytes);
                 continue;

@@ -31,6 +31,12 @@ impl Pending {
         }
     }
 
+    /// Returns all bytes.
+    pub(super) fn into_bytes(mut self) -> Vec<u8> {
+        self.bytes.drain(..self.taken);
+        self.bytes
+    }
+
     /// Puts `bytes` in the place of the first `count` ones.
     pub(super) fn replace(&mut self, count: usize, bytes: &[u8]) {
         self.bytes
@@ -49,6 +55,10 @@ mod tests {
         pending.take(1);
         pending.replace(3, b"HEAD!");
         assert_eq!(pending.as_slice(), b"HEAD! rest");
+        let mut copy = Pending::default();
+        copy.push(b"xHEAD! rest");
+        copy.take(1);
+        assert_eq!(copy.into_bytes(), pending.as_slice());
         pending.take(10);
         assert!(pending.is_empty());
         assert_eq!(pending.bytes.capacity(), 0);

@@ -9,6 +9,7 @@ mod conversations;
 mod drain;
 mod exchange;
 mod goaway;
+mod handover;
 mod http2;
 mod pair;
 mod rig;

@@ -6,7 +6,7 @@ use stillwake_proxy::{
     drain::Drain,
     in_flight::InFlight,
     listener::serve,
-    relay::{Relay, RelaySettings, Upstream},
+    relay::{HandoverTotals, Relay, RelaySettings, Upstream},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -35,12 +35,20 @@ impl Rig {
     }
 
     pub(crate) async fn with(settings: RelaySettings) -> Self {
+        Self::of(Relay::new, settings).await
+    }
+
+    /// As `with`, for a relay that `make` makes.
+    pub(crate) async fn of(
+        make: impl FnOnce(RelaySettings, InFlight) -> Relay,
+        settings: RelaySettings,
+    ) -> Self {
         let app = local_listener().await;
         let port = app.local_addr().unwrap().port();
         let listener = local_listener().await;
         let address = listener.local_addr().unwrap();
         let in_flight = InFlight::new();
-        let relay = Arc::new(Relay::new(settings, in_flight.clone()));
+        let relay = Arc::new(make(settings, in_flight.clone()));
         let (drain, abort) = (Drain::default(), CancellationToken::new());
         let upstream = Upstream::SameAddress { port };
         let serving = serve(
@@ -82,6 +90,11 @@ impl Rig {
         let client = TcpStream::connect(self.address).await.unwrap();
         let (app, _) = within("the app accepts", self.app.accept()).await.unwrap();
         (client, app)
+    }
+
+    /// Returns what became of connections that were to be handed over.
+    pub(crate) fn handovers(&self) -> HandoverTotals {
+        self.relay.handovers()
     }
 
     /// Returns how many connections are open.

@@ -1,7 +1,8 @@
 //! Parsers of single values. Each error completes "VARIABLE is …, …".
 
-use std::{fmt::Display, str::FromStr, time::Duration};
+use std::{fmt::Display, net::SocketAddr, str::FromStr, time::Duration};
 
+use stillwake_proto::relay::Preamble;
 use stillwake_runtime::{logging::Format, tls::Trust};
 use tracing_subscriber::filter::Targets;
 
@@ -76,6 +77,15 @@ pub(super) fn host_and_port(text: &str) -> Result<String, String> {
             Err("an IPv6 address goes in brackets".to_owned())
         }
         Some((_, number)) => port(number).map(|_| text.to_owned()),
+    }
+}
+
+/// Takes what can be named to the activator.
+pub(super) fn uid(text: &str) -> Result<String, String> {
+    let nowhere = SocketAddr::from(([0; 4], 0));
+    match Preamble::new(nowhere, nowhere, text) {
+        Ok(preamble) => Ok(preamble.pod_uid().to_owned()),
+        Err(error) => Err(format!("where {error}")),
     }
 }
 

@@ -48,6 +48,8 @@ fn the_ports_alone_are_enough() {
         ignore_user_agents: Vec::new(),
         idle_window: Duration::from_mins(1),
         drain_grace: Duration::from_secs(30),
+        activator: None,
+        linger: Duration::from_secs(5),
         log_filter: "warn,stillwake=info".to_owned(),
         log_format: Format::Text,
     };
@@ -75,6 +77,8 @@ fn every_variable_is_read() {
         ("IGNORE_USER_AGENTS", "Checker/, Other"),
         ("IDLE_WINDOW", "1m"),
         ("DRAIN_GRACE", "250ms"),
+        ("ACTIVATOR", "activator.stillwake-system:9092"),
+        ("LINGER", "3s"),
         ("LOG", "debug"),
         ("LOG_FORMAT", "json"),
     ])
@@ -108,6 +112,9 @@ fn every_variable_is_read() {
     assert_eq!(config.ignore_user_agents, ["Checker/", "Other"]);
     assert_eq!(config.idle_window, Duration::from_mins(1));
     assert_eq!(config.drain_grace, Duration::from_millis(250));
+    let activator = config.activator.as_deref();
+    assert_eq!(activator, Some("activator.stillwake-system:9092"));
+    assert_eq!(config.linger, Duration::from_secs(3));
     assert_eq!(config.log_filter, "debug");
     assert_eq!(config.log_format, Format::Json);
     assert_eq!(config.app_address(), IpAddr::from([10, 0, 0, 7]));
@@ -128,6 +135,8 @@ fn everything_wrong_is_named_together_with_what_was_given_and_what_is_taken() {
         ("IGNORE_PATHS", "/a,health"),
         ("IDLE_WINDOW", "60"),
         ("DRAIN_GRACE", "soon"),
+        ("ACTIVATOR", "activator"),
+        ("LINGER", "5"),
         ("LOG", "stillwake=loud"),
         ("LOG_FORMAT", "xml"),
     ]);
@@ -150,6 +159,8 @@ fn everything_wrong_is_named_together_with_what_was_given_and_what_is_taken() {
         (&IGNORE_PATHS, "\"/a,health\""),
         (&IDLE_WINDOW, "\"60\""),
         (&DRAIN_GRACE, "\"soon\""),
+        (&ACTIVATOR, "\"activator\""),
+        (&LINGER, "\"5\""),
         (&LOG, "\"stillwake=loud\""),
         (&LOG_FORMAT, "\"xml\""),
     ] {
@@ -160,7 +171,7 @@ fn everything_wrong_is_named_together_with_what_was_given_and_what_is_taken() {
         });
         assert_eq!(named.count(), 1, "{} in:\n{error}", variable.name);
     }
-    assert_eq!(lines.len(), 16, "{error}");
+    assert_eq!(lines.len(), 18, "{error}");
 }
 
 #[test]
@@ -196,6 +207,23 @@ fn aggregators_need_a_host_and_a_port() {
         let error = complaint(&[("AGGREGATORS", aggregators)]);
         assert!(error.contains(why), "{aggregators}: {error}");
     }
+}
+
+#[test]
+fn an_activator_needs_a_uid_that_it_can_be_told() {
+    let error = complaint(&[("ACTIVATOR", "one:9092")]);
+    let needs = "POD_UID is not set, which STILLWAKE_SIDECAR_ACTIVATOR needs";
+    assert!(error.contains(needs), "{error}");
+    let error = complaint(&[("ACTIVATOR", "one:9092"), ("POD_UID", "a b")]);
+    assert!(error.contains("POD_UID is \"a b\", where"), "{error}");
+    assert!(
+        read(&[
+            ("PORTS", "15080:8080"),
+            ("ACTIVATOR", "one:9092"),
+            ("POD_UID", "u-1"),
+        ])
+        .is_ok()
+    );
 }
 
 #[test]

@@ -65,7 +65,8 @@ pub(super) const POD_UID: Variable = Variable {
     name: "STILLWAKE_SIDECAR_POD_UID",
     takes: "the pod's uid",
     default: None,
-    purpose: "Who reports. Required with `STILLWAKE_SIDECAR_AGGREGATORS`.",
+    purpose: "Who reports, and whose connections are handed over. Required with `STILLWAKE_SIDECAR_AGGREGATORS` and with \
+              `STILLWAKE_SIDECAR_ACTIVATOR`.",
 };
 
 pub(super) const POD_ADDRESS: Variable = Variable {
@@ -137,6 +138,23 @@ pub(super) const DRAIN_GRACE: Variable = Variable {
     purpose: "How long requests in flight get to end after SIGTERM, whenever the drain began; what is left then is cut.",
 };
 
+pub(super) const ACTIVATOR: Variable = Variable {
+    name: "STILLWAKE_SIDECAR_ACTIVATOR",
+    takes: "host:port",
+    default: None,
+    purpose: "Who takes connections that the app does not take any more while the sidecar drains: the activator's relay port. \
+              Its name is resolved when the drain begins. Without it such connections are reset.",
+};
+
+pub(super) const LINGER: Variable = Variable {
+    name: "STILLWAKE_SIDECAR_LINGER",
+    takes: "a duration such as 250ms, 5s or 1m",
+    default: Some("5s"),
+    purpose: "With `STILLWAKE_SIDECAR_ACTIVATOR`: how long after its drain began the sidecar goes on to accept connections, \
+              also after SIGTERM, because it takes a while until nobody is sent here any more. No longer than \
+              `STILLWAKE_SIDECAR_DRAIN_GRACE`.",
+};
+
 pub(super) const LOG: Variable = Variable {
     name: "STILLWAKE_SIDECAR_LOG",
     takes: "levels (error, warn, info, debug, trace) or target=level, separated by commas",
@@ -152,7 +170,7 @@ pub(super) const LOG_FORMAT: Variable = Variable {
 };
 
 /// Every variable the sidecar reads, in the order of the reference page.
-pub const VARIABLES: [&Variable; 18] = [
+pub const VARIABLES: [&Variable; 20] = [
     &PORTS,
     &ADDRESS,
     &AGGREGATORS,
@@ -169,6 +187,8 @@ pub const VARIABLES: [&Variable; 18] = [
     &IGNORE_USER_AGENTS,
     &IDLE_WINDOW,
     &DRAIN_GRACE,
+    &ACTIVATOR,
+    &LINGER,
     &LOG,
     &LOG_FORMAT,
 ];

@@ -22,6 +22,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     process::{Child, Command},
     sync::{Semaphore, mpsc, watch},
+    task::JoinHandle,
     time::timeout,
 };
 use tokio_util::codec::Framed;
@@ -144,6 +145,7 @@ impl Sidecar {
 pub(crate) struct App {
     pub(crate) port: u16,
     releases: Arc<Semaphore>,
+    accepting: JoinHandle<()>,
 }
 
 impl App {
@@ -155,13 +157,24 @@ impl App {
         let port = listener.local_addr().unwrap().port();
         let releases = Arc::new(Semaphore::new(0));
         let held = Arc::clone(&releases);
-        tokio::spawn(async move {
+        let accepting = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 tokio::spawn(serve_app(stream, Arc::clone(&held)));
             }
         });
-        Self { port, releases }
+        Self {
+            port,
+            releases,
+            accepting,
+        }
+    }
+
+    /// Closes the listener; what has been accepted goes on.
+    pub(crate) async fn stop_listening(self) {
+        self.accepting.abort();
+        let ended = soon("the end of the listener", self.accepting).await;
+        assert!(ended.unwrap_err().is_cancelled());
     }
 
     /// Lets one held request be answered.
@@ -171,7 +184,7 @@ impl App {
 }
 
 /// Ends with the connection, in whichever way that ends.
-async fn serve_app(stream: TcpStream, held: Arc<Semaphore>) -> io::Result<()> {
+pub(crate) async fn serve_app(stream: TcpStream, held: Arc<Semaphore>) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
     while let Some(head) = read_head(&mut stream).await? {
         let path = head.split(' ').nth(1).unwrap();
@@ -205,6 +218,11 @@ impl Client {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
         let stream = soon("a connection", TcpStream::connect(address)).await;
         Self(BufReader::new(stream.unwrap()))
+    }
+
+    /// Returns from where it is connected.
+    pub(crate) fn local_address(&self) -> SocketAddr {
+        self.0.get_ref().local_addr().unwrap()
     }
 
     /// Sends a GET with more header lines, each with its line end.

@@ -7,5 +7,6 @@
 
 mod configuration;
 mod draining;
+mod handing_over;
 mod harness;
 mod proxying;

@@ -49,6 +49,11 @@ fn every_golden_case_is_what_the_api_server_makes_of_it_and_takes() -> Result<()
                 stillwake::RELEASE,
                 stillwake::NAMESPACE
             ),
+            activator: format!(
+                "{}-activator.{}.svc.cluster.local.:9092",
+                stillwake::RELEASE,
+                stillwake::NAMESPACE
+            ),
             authorities: stillwake.authorities().await?,
         };
         let cases = cases::all(namespace.cluster().running()?.kubernetes())?;

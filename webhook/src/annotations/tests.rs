@@ -32,6 +32,7 @@ fn a_pod_without_annotations_has_the_defaults() {
         ignore_paths: Vec::new(),
         ignore_user_agents: Vec::new(),
         idle_window: None,
+        linger: None,
         log_level: None,
         resources: usual(),
     };
@@ -47,6 +48,7 @@ fn every_annotation_is_read() {
         ("ignore-paths", "/health,/metrics"),
         ("ignore-user-agents", "Checker/, Up Time"),
         ("idle-window", "5m"),
+        ("linger", "10s"),
         ("log-level", "debug"),
         ("cpu-request", "10m"),
         ("cpu-limit", "0.5"),
@@ -63,6 +65,7 @@ fn every_annotation_is_read() {
         ignore_paths: vec!["/health".to_owned(), "/metrics".to_owned()],
         ignore_user_agents: vec!["Checker/".to_owned(), "Up Time".to_owned()],
         idle_window: Some("5m".to_owned()),
+        linger: Some("10s".to_owned()),
         log_level: Some("debug".to_owned()),
         resources: Share {
             cpu_request: Some("10m".to_owned()),
@@ -87,6 +90,7 @@ fn nonsense_is_named_with_what_would_be_right_and_changes_nothing() {
         ("ignore-paths", "health"),
         ("ignore-user-agents", " , "),
         ("idle-window", "60"),
+        ("linger", "5"),
         ("idle-window", "-1s"),
         ("idle-window", "25h"),
         ("idle-window", "18446744073709551615h"),

@@ -12,6 +12,7 @@ fn everything_said() -> Container {
 fn with_grace(seconds: Option<i64>) -> Container {
     let settings = Settings {
         admin: Some(([0, 0, 0, 0], 15090).into()),
+        activator: Some("activator:9092".to_owned()),
         ..Settings::new(
             "sidecar:1",
             vec!["one:9091".to_owned(), "two:9091".to_owned()],
@@ -21,6 +22,7 @@ fn with_grace(seconds: Option<i64>) -> Container {
         ("ignore-paths", "/$(HOME),/b"),
         ("ignore-user-agents", "Checker/"),
         ("idle-window", "5s"),
+        ("linger", "3s"),
         ("log-level", "debug"),
     ];
     let values = values.map(|(name, value)| (format!("stillwake.dev/{name}"), value.to_owned()));
@@ -29,6 +31,10 @@ fn with_grace(seconds: Option<i64>) -> Container {
         "containers": [{"name": "web", "readinessProbe": {"tcpSocket": {"port": 9090}}}],
         "terminationGracePeriodSeconds": seconds,
     }));
+    made(&settings, &overrides, &spec.unwrap())
+}
+
+fn made(settings: &Settings, overrides: &Overrides, spec: &PodSpec) -> Container {
     let takeover = Takeover::NameSwap("http".to_owned());
     let counted = [Counted {
         listen: 15080,
@@ -37,13 +43,51 @@ fn with_grace(seconds: Option<i64>) -> Container {
     }];
     let (pem, name) = ("-----BEGIN CERTIFICATE-----".into(), "one".into());
     let bundle = Bundle { pem, name };
-    container(
-        &settings,
-        &overrides,
-        Some(&bundle),
-        &spec.unwrap(),
-        &counted,
-    )
+    container(settings, overrides, Some(&bundle), spec, &counted)
+}
+
+/// Returns what the variables say of going away: the activator, and the linger.
+fn successor(
+    settings: &Settings,
+    linger: Option<&str>,
+    policy: Option<&str>,
+) -> [Option<String>; 2] {
+    let annotations = linger.map(|linger| ("stillwake.dev/linger".to_owned(), linger.to_owned()));
+    let annotations = annotations.into_iter().collect();
+    let overrides = annotations::read(&annotations, &Share::default(), &mut Vec::new());
+    let spec = PodSpec {
+        restart_policy: policy.map(str::to_owned),
+        ..PodSpec::default()
+    };
+    let container = made(settings, &overrides, &spec);
+    ["ACTIVATOR", "LINGER"].map(|name| {
+        let name = variable(name);
+        let mut variables = container.env.iter().flatten();
+        let found = variables.find(|variable| variable.name == name);
+        found.and_then(|variable| variable.value.clone())
+    })
+}
+
+#[test]
+fn a_pod_that_is_replaced_hands_over_what_comes_late() {
+    let activator = Some("activator:9092".to_owned());
+    let settings = Settings {
+        activator: activator.clone(),
+        linger: Duration::from_millis(2500),
+        ..Settings::new("sidecar:1", Vec::new())
+    };
+    let [told, linger] = successor(&settings, None, None);
+    assert_eq!(
+        (told, linger.as_deref()),
+        (activator.clone(), Some("2500ms"))
+    );
+    let [told, linger] = successor(&settings, Some("1m"), Some("Always"));
+    assert_eq!((told, linger.as_deref()), (activator, Some("1m")));
+    for policy in ["Never", "OnFailure"] {
+        assert_eq!(successor(&settings, Some("1m"), Some(policy)), [None, None]);
+    }
+    let alone = Settings::new("sidecar:1", Vec::new());
+    assert_eq!(successor(&alone, Some("1m"), None), [None, None]);
 }
 
 fn value(container: &Container, name: &str) -> String {

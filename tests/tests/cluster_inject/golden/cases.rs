@@ -83,7 +83,7 @@ fn read(path: &Path, kubernetes: &str) -> anyhow::Result<Option<(Surroundings, C
                     eprintln!("LEFT OUT: {name} is about pods of Kubernetes {needed}");
                     return Ok(None);
                 }
-                by_default = document["redirect"].is_null();
+                by_default = document["redirect"].is_null() && document["activator"].is_null();
             }
             kind => bail!("a document of kind {kind:?}"),
         }

@@ -10,6 +10,7 @@ const GOLDEN: &str = "docker.io/stillwake/stillwake-sidecar:golden";
 pub(super) struct Installed {
     pub(super) image: String,
     pub(super) aggregators: String,
+    pub(super) activator: String,
     pub(super) authorities: String,
 }
 
@@ -17,6 +18,8 @@ impl Installed {
     /// Returns a pod of a golden file as it is here.
     pub(super) fn rewrite(&self, pod: &Value) -> Value {
         let mut pod = pod.clone();
+        // Pods that come to an end of their own do not go on for the sake of late connections.
+        let lingers = matches!(pod["spec"]["restartPolicy"].as_str(), None | Some("Always"));
         for container in containers(&mut pod).filter(|container| container["image"] == GOLDEN) {
             container["image"] = json!(self.image);
             container["imagePullPolicy"] = json!("IfNotPresent");
@@ -28,8 +31,28 @@ impl Installed {
                 };
                 variable["value"] = json!(value);
             }
+            if container["name"] == SIDECAR && lingers {
+                self.introduce_activator(container);
+            }
         }
         pod
+    }
+
+    /// Adds what golden files have only where a case is about it.
+    fn introduce_activator(&self, sidecar: &mut Value) {
+        let Some(environment) = sidecar["env"].as_array_mut() else {
+            return;
+        };
+        let mut names = environment.iter().map(|variable| &variable["name"]);
+        let Some(control) = names.position(|name| name == "STILLWAKE_SIDECAR_CONTROL") else {
+            return;
+        };
+        let added = [
+            ("STILLWAKE_SIDECAR_ACTIVATOR", self.activator.as_str()),
+            ("STILLWAKE_SIDECAR_LINGER", "5s"),
+        ];
+        let added = added.map(|(name, value)| json!({"name": name, "value": value}));
+        environment.splice(control + 1..control + 1, added);
     }
 }
 

@@ -1,0 +1,200 @@
+//! Hands connections over that come after the app has stopped listening: to whoever takes them in its place.
+//!
+//! They go on as bytes, both ways, with all that the client has sent: nobody here looks into them, and they are not in
+//! flight here. When to hand over, and what is tried then, is decided here; whether the successor knows what to do with
+//! them is its business.
+
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use tokio::{net::TcpStream, sync::watch, time::timeout};
+
+use super::{
+    Relay, RelayError, ResetOnDrop,
+    flow::{self, Flow},
+};
+use crate::{drain::Drain, observer::Observer};
+
+/// How long a client may be silent before it is taken for one that lets the server speak first.
+const FIRST_BYTES: Duration = Duration::from_millis(200);
+
+/// Returns what a successor is told before the client's bytes: from where the connection came, and what it was for.
+type Introduce = Box<dyn Fn(SocketAddr, SocketAddr) -> Vec<u8> + Send + Sync>;
+
+/// Who takes connections that the app does not take any more.
+pub struct Successor {
+    addresses: watch::Receiver<Vec<SocketAddr>>,
+    introduce: Introduce,
+}
+
+impl fmt::Debug for Successor {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Successor")
+            .field("addresses", &*self.addresses.borrow())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Successor {
+    /// Returns a successor at the first of `addresses` that accepts a connection; while there is none, connections wait
+    /// for one. Each begins with what `introduce` returns for the client's address and the one it dialled, at the app's
+    /// port.
+    pub fn new(
+        addresses: watch::Receiver<Vec<SocketAddr>>,
+        introduce: impl Fn(SocketAddr, SocketAddr) -> Vec<u8> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            addresses,
+            introduce: Box::new(introduce),
+        }
+    }
+
+    /// Connects to the first address that accepts within `limit`; knowing one takes no longer either.
+    async fn connect(&self, limit: Duration) -> io::Result<TcpStream> {
+        let mut addresses = self.addresses.clone();
+        // Not being told of one in time, or by nobody, comes to the same.
+        let _ = timeout(limit, addresses.wait_for(|known| !known.is_empty())).await;
+        let known = addresses.borrow().clone();
+        let mut failure = io::Error::new(io::ErrorKind::NotFound, "it has no known address");
+        for address in known {
+            match timeout(limit, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(error)) => failure = error,
+                Err(elapsed) => failure = elapsed.into(),
+            }
+        }
+        Err(failure)
+    }
+}
+
+/// What became of connections that were to be handed over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HandoverTotals {
+    /// The successor accepted them.
+    pub taken: u64,
+    /// It could not be reached, and they were reset.
+    pub failed: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Handovers {
+    taken: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl Handovers {
+    pub(super) fn totals(&self) -> HandoverTotals {
+        HandoverTotals {
+            taken: self.taken.load(Ordering::Relaxed),
+            failed: self.failed.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// A connection of which the app has got nothing.
+#[derive(Debug)]
+pub(super) struct Unserved {
+    pub(super) client: ResetOnDrop,
+    /// What the client has sent.
+    pub(super) sent: Vec<u8>,
+    /// Knows what the client has sent.
+    pub(super) observer: Observer,
+    /// Why the app has got nothing.
+    pub(super) error: RelayError,
+}
+
+impl Relay {
+    /// Hands a connection over whose app at `address` does not take it, if the process drains, or is about to.
+    ///
+    /// Not for what is ignored: a probe or a scrape of this very pod must not wake it up elsewhere. And not if the app
+    /// took the connection and ended it before the client said anything: that is an answer.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the connection's error if nobody takes it.
+    pub(super) async fn hand_over(
+        &self,
+        mut unserved: Unserved,
+        address: SocketAddr,
+        drain: &Drain,
+    ) -> Result<(), RelayError> {
+        let Some(successor) = &self.successor else {
+            return Err(unserved.error);
+        };
+        if !self.is_to_move(&mut unserved, drain).await? {
+            return unserved.end();
+        }
+        let Unserved {
+            client,
+            sent,
+            observer,
+            error,
+        } = unserved;
+        // In flight is what it becomes where it is taken.
+        observer.forget();
+        let source = client.stream.peer_addr().map_err(RelayError::Client)?;
+        let stream = match successor.connect(self.settings.connect_timeout).await {
+            Ok(stream) => stream,
+            Err(failure) => {
+                self.handovers.failed.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!(%source, %failure, "Cannot hand a connection over");
+                return Err(error);
+            }
+        };
+        self.handovers.taken.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(%source, %address, "Connection handed over");
+        // Fails only if the peer is gone already, which the first write will tell.
+        let _ = stream.set_nodelay(true);
+        let observer = Observer::uncounted(self.counting.clone());
+        let mut flow = Flow::new(client, ResetOnDrop::new(stream), observer, &self.settings);
+        flow.send_first(&(successor.introduce)(source, address));
+        flow.send_first(&sent);
+        self.run(&mut flow, drain).await
+    }
+
+    /// Whether there is something to hand over.
+    async fn is_to_move(&self, unserved: &mut Unserved, drain: &Drain) -> Result<bool, RelayError> {
+        if unserved.sent.is_empty() {
+            let client = &unserved.client.stream;
+            match timeout(FIRST_BYTES, flow::read_early(client)).await {
+                // Whoever looked whether somebody listens knows it now.
+                Ok(Ok(bytes)) if bytes.is_empty() => return Ok(false),
+                Ok(Ok(bytes)) => {
+                    unserved.observer.client_bytes(&bytes);
+                    unserved.sent = bytes;
+                }
+                Ok(Err(error)) => return Err(RelayError::Client(error)),
+                Err(_) if matches!(unserved.error, RelayError::App(_)) => return Ok(false),
+                Err(_) => {}
+            }
+        }
+        if unserved.observer.is_ignored() {
+            return Ok(false);
+        }
+        // An app may be told to stop a moment before we are. One that has never listened is only starting.
+        let notice = if self.has_reached_app() {
+            self.settings.drain_notice
+        } else {
+            Duration::ZERO
+        };
+        Ok(drain.is_draining() || timeout(notice, drain.draining()).await.is_ok())
+    }
+}
+
+impl Unserved {
+    /// Ends as the app has ended.
+    fn end(mut self) -> Result<(), RelayError> {
+        match &self.error {
+            RelayError::App(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                self.client.resets = false;
+                Ok(())
+            }
+            _ => Err(self.error),
+        }
+    }
+}

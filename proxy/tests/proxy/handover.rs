@@ -1,0 +1,298 @@
+//! Handing over: what comes after the app has stopped listening goes to the successor, and nothing else does.
+
+use std::{net::SocketAddr, time::Duration};
+
+use stillwake_proxy::relay::{HandoverTotals, Relay, RelaySettings, Successor};
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::yield_now,
+    time::sleep,
+};
+
+use crate::rig::{Rig, eventually, expect, expect_end, expect_reset, local_listener, pass, within};
+
+const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+const PROBE: &[u8] = b"GET / HTTP/1.1\r\nUser-Agent: kube-probe/1.33\r\n\r\n";
+
+/// Settings under which a drain is not waited for, and does not close what is idle.
+fn impatient() -> RelaySettings {
+    RelaySettings {
+        drain_notice: Duration::ZERO,
+        drain_idle: Duration::from_hours(1),
+        ..RelaySettings::default()
+    }
+}
+
+fn introduction(source: SocketAddr, destination: SocketAddr) -> Vec<u8> {
+    format!("{source} to {destination}\n").into_bytes()
+}
+
+/// A relay with a successor, and that successor.
+async fn start(settings: RelaySettings) -> (Rig, TcpListener) {
+    let successor = local_listener().await;
+    let known = watch::Sender::new(vec![successor.local_addr().unwrap()]);
+    let rig = with_successor(settings, known.subscribe()).await;
+    (rig, successor)
+}
+
+async fn with_successor(
+    settings: RelaySettings,
+    addresses: watch::Receiver<Vec<SocketAddr>>,
+) -> Rig {
+    let successor = Successor::new(addresses, introduction);
+    let relay = |settings, in_flight| Relay::new(settings, in_flight).with_successor(successor);
+    Rig::of(relay, settings).await
+}
+
+/// Has the app refuse connections from here on; returns where it was.
+fn stop_listening(rig: &mut Rig) -> SocketAddr {
+    let address = rig.app.local_addr().unwrap();
+    // Another port's listener takes its place, which nobody dials.
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    other.set_nonblocking(true).unwrap();
+    rig.app = TcpListener::from_std(other).unwrap();
+    address
+}
+
+/// Returns the successor's end of the next connection, introduced as one of `client` that dialled `app`.
+async fn taken(successor: &TcpListener, client: &TcpStream, app: SocketAddr) -> TcpStream {
+    let (mut stream, _) = within("the successor accepts", successor.accept())
+        .await
+        .unwrap();
+    let client = client.local_addr().unwrap();
+    expect(&mut stream, &introduction(client, app)).await;
+    stream
+}
+
+async fn send(rig: &Rig, bytes: &[u8]) -> TcpStream {
+    let mut client = TcpStream::connect(rig.address).await.unwrap();
+    client.write_all(bytes).await.unwrap();
+    client
+}
+
+/// Nobody has come to the successor, and nothing has been counted as handed over.
+async fn nobody_came(rig: &Rig, successor: &TcpListener) {
+    assert_eq!(rig.handovers(), HandoverTotals::default());
+    tokio::select! {
+        biased;
+        came = successor.accept() => panic!("{came:?}"),
+        () = yield_now() => {}
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_the_app_refuses_goes_to_the_successor_and_is_not_in_flight() {
+    let (mut rig, successor) = start(impatient()).await;
+    let app = stop_listening(&mut rig);
+    rig.drain.begin();
+    let mut client = send(&rig, REQUEST).await;
+    let mut other = taken(&successor, &client, app).await;
+    expect(&mut other, REQUEST).await;
+    assert_eq!((rig.count(), rig.open()), (0, 1));
+    assert_eq!(rig.in_flight.snapshot().requests, 0);
+    // What drains elsewhere is not told to close here.
+    let response = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    pass(&mut other, &mut client, response).await;
+    pass(&mut client, &mut other, REQUEST).await;
+    assert_eq!((rig.count(), rig.handovers().taken), (0, 1));
+
+    // Each end goes its own way.
+    client.shutdown().await.unwrap();
+    expect_end(&mut other).await;
+    pass(&mut other, &mut client, b"rest").await;
+    drop(other);
+    expect_end(&mut client).await;
+    eventually("the connection ends", || rig.open() == 0).await;
+}
+
+#[tokio::test]
+async fn more_than_fits_anywhere_is_handed_over_whole() {
+    let (mut rig, successor) = start(impatient()).await;
+    let app = stop_listening(&mut rig);
+    rig.drain.begin();
+    let body: Vec<u8> = (0..=u8::MAX).cycle().take(4 << 20).collect();
+    let mut client = TcpStream::connect(rig.address).await.unwrap();
+    let address = client.local_addr().unwrap();
+    let sent = body.clone();
+    let sending = tokio::spawn(async move {
+        client.write_all(&sent).await.unwrap();
+        client
+    });
+    let (mut other, _) = within("the successor accepts", successor.accept())
+        .await
+        .unwrap();
+    expect(&mut other, &introduction(address, app)).await;
+    expect(&mut other, &body).await;
+    drop(sending.await.unwrap());
+    expect_end(&mut other).await;
+}
+
+#[tokio::test]
+async fn without_a_drain_a_refused_connection_is_reset() {
+    let (mut rig, successor) = start(impatient()).await;
+    stop_listening(&mut rig);
+    let mut client = send(&rig, REQUEST).await;
+    expect_reset(&mut client).await;
+    nobody_came(&rig, &successor).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_app_that_stops_before_the_drain_begins_loses_nothing() {
+    let settings = RelaySettings {
+        drain_notice: Duration::from_hours(1),
+        ..impatient()
+    };
+    let (mut rig, successor) = start(settings).await;
+    // It has to have listened: one that starts is refused at once.
+    let (mut early, mut reached) = rig.connect().await;
+    pass(&mut early, &mut reached, REQUEST).await;
+    reached.set_zero_linger().unwrap();
+    drop(reached);
+    expect_reset(&mut early).await;
+    let app = stop_listening(&mut rig);
+    let client = send(&rig, REQUEST).await;
+    // The clock jumps as soon as all else waits.
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(rig.count(), 1);
+    let before = rig.in_flight.snapshot().requests;
+    rig.drain.begin();
+    let mut other = taken(&successor, &client, app).await;
+    expect(&mut other, REQUEST).await;
+    assert_eq!(rig.count(), 0);
+    // It is taken back out of the next one, since a reader has seen it.
+    drop(rig.in_flight.begin());
+    assert_eq!(rig.in_flight.snapshot().requests, before);
+}
+
+#[tokio::test]
+async fn an_app_that_has_never_listened_is_not_waited_for() {
+    let settings = RelaySettings {
+        drain_notice: Duration::from_hours(1),
+        ..impatient()
+    };
+    let (mut rig, successor) = start(settings).await;
+    stop_listening(&mut rig);
+    let mut client = send(&rig, REQUEST).await;
+    expect_reset(&mut client).await;
+    nobody_came(&rig, &successor).await;
+}
+
+#[tokio::test]
+async fn probes_and_scrapes_are_not_handed_over() {
+    let (mut rig, successor) = start(impatient()).await;
+    stop_listening(&mut rig);
+    rig.drain.begin();
+    let mut client = send(&rig, PROBE).await;
+    expect_reset(&mut client).await;
+    let mut looks = TcpStream::connect(rig.address).await.unwrap();
+    looks.shutdown().await.unwrap();
+    expect_reset(&mut looks).await;
+    nobody_came(&rig, &successor).await;
+    // One that counts behind one that does not is enough.
+    let _both = send(&rig, &[PROBE, REQUEST].concat()).await;
+    within("the successor accepts", successor.accept())
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_waits_for_the_server_to_speak_is_handed_over() {
+    let (mut rig, successor) = start(impatient()).await;
+    let app = stop_listening(&mut rig);
+    rig.drain.begin();
+    let mut client = TcpStream::connect(rig.address).await.unwrap();
+    let mut other = taken(&successor, &client, app).await;
+    pass(&mut other, &mut client, b"220 ready\r\n").await;
+}
+
+#[tokio::test]
+async fn without_anybody_who_takes_it_a_connection_is_reset() {
+    let nowhere = local_listener().await.local_addr().unwrap();
+    let known = watch::Sender::new(vec![nowhere]);
+    let mut rig = with_successor(impatient(), known.subscribe()).await;
+    stop_listening(&mut rig);
+    rig.drain.begin();
+    let mut client = send(&rig, REQUEST).await;
+    expect_reset(&mut client).await;
+    assert_eq!(
+        rig.handovers(),
+        HandoverTotals {
+            taken: 0,
+            failed: 1
+        }
+    );
+    assert_eq!(rig.count(), 0);
+}
+
+#[tokio::test]
+async fn a_successor_that_is_found_late_is_waited_for_and_the_next_address_is_tried() {
+    let successor = local_listener().await;
+    let nowhere = local_listener().await.local_addr().unwrap();
+    let known = watch::Sender::new(Vec::new());
+    let mut rig = with_successor(impatient(), known.subscribe()).await;
+    let app = stop_listening(&mut rig);
+    rig.drain.begin();
+    let client = send(&rig, REQUEST).await;
+    eventually("it is accepted", || rig.open() == 1).await;
+    known.send_replace(vec![nowhere, successor.local_addr().unwrap()]);
+    let mut other = taken(&successor, &client, app).await;
+    expect(&mut other, REQUEST).await;
+}
+
+/// A connection that the app, or the kernel for it, accepted and ended without having got anything.
+async fn ended_unserved(by_reset: bool) -> (Rig, TcpListener, TcpStream) {
+    let (rig, successor) = start(impatient()).await;
+    let (client, app) = rig.connect().await;
+    rig.drain.begin();
+    if by_reset {
+        app.set_zero_linger().unwrap();
+    }
+    drop(app);
+    (rig, successor, client)
+}
+
+#[tokio::test]
+async fn a_connection_that_ends_in_the_apps_backlog_goes_on_if_the_app_has_got_nothing() {
+    for by_reset in [true, false] {
+        let (rig, successor, mut client) = ended_unserved(by_reset).await;
+        client.write_all(REQUEST).await.unwrap();
+        let mut other = taken(&successor, &client, rig.app.local_addr().unwrap()).await;
+        expect(&mut other, REQUEST).await;
+        assert_eq!(rig.count(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_silent_connection_that_the_app_ends_has_ended() {
+    let (rig, successor, mut client) = ended_unserved(false).await;
+    expect_end(&mut client).await;
+    nobody_came(&rig, &successor).await;
+}
+
+#[tokio::test]
+async fn what_the_app_has_begun_it_has_to_end() {
+    let (rig, successor) = start(impatient()).await;
+    let (mut client, mut app) = rig.connect().await;
+    rig.drain.begin();
+    pass(&mut app, &mut client, b"220 ready\r\n").await;
+    app.set_zero_linger().unwrap();
+    drop(app);
+    let _ = client.write_all(b"EHLO a\r\n").await;
+    expect_reset(&mut client).await;
+    nobody_came(&rig, &successor).await;
+}
+
+#[tokio::test]
+async fn what_the_app_has_got_is_never_sent_again() {
+    let (rig, successor) = start(impatient()).await;
+    let (mut client, mut app) = rig.connect().await;
+    rig.drain.begin();
+    pass(&mut client, &mut app, b"G").await;
+    app.set_zero_linger().unwrap();
+    drop(app);
+    let _ = client.write_all(&REQUEST[1..]).await;
+    expect_reset(&mut client).await;
+    nobody_came(&rig, &successor).await;
+}
