@@ -18,10 +18,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     Settings,
     connection::{self, Context},
-    event::{Availability, ColdStart, EndpointEvent},
+    directory::Directory,
+    event::{Availability, ColdStart, EndpointEvent, ListedEndpoint},
+    handover::{self, Handovers},
     holder::{Holder, Signals},
     metrics::Metrics,
     report::HeldSource,
+    route::Route,
 };
 
 /// Cold starts that a slow receiver may lag behind before it misses the oldest.
@@ -41,6 +44,7 @@ pub(crate) struct Shared {
     pub(crate) started: Instant,
     pub(crate) holders: Mutex<BTreeMap<Workload, Arc<Holder>>>,
     pub(crate) signals: Signals,
+    pub(crate) directory: Arc<Directory>,
 }
 
 impl Shared {
@@ -49,6 +53,12 @@ impl Shared {
         let holders = self.holders.lock();
         let each = holders.values().map(|holder| holder.held());
         each.fold((0, 0), |sum, held| (sum.0 + held.0, sum.1 + held.1))
+    }
+
+    /// Returns on how many routes requests are answered at once because holding them is in vain.
+    pub(crate) fn open_breakers(&self) -> usize {
+        let holders = self.holders.lock();
+        holders.values().map(|holder| holder.open_breakers()).sum()
     }
 
     fn holder(&self, workload: &Workload) -> Option<Arc<Holder>> {
@@ -80,6 +90,7 @@ impl Activator {
                 metrics: Metrics::default(),
                 cold_starts: broadcast::Sender::new(COLD_STARTS_KEPT),
             },
+            directory: Arc::default(),
         }))
     }
 
@@ -111,14 +122,16 @@ impl Activator {
             tracing::debug!(%workload, "Ignoring an endpoint of an unknown workload");
             return;
         };
+        self.0.directory.apply(&event, &holder);
         match event {
             EndpointEvent::Ready {
                 workload,
                 uid,
-                addresses,
+                address,
+                ports,
             } => {
-                tracing::debug!(%workload, uid, ?addresses, "Endpoint is ready");
-                holder.change(|queue, now| queue.endpoint_ready(uid, addresses, now));
+                tracing::debug!(%workload, uid, %address, ?ports, "Endpoint is ready");
+                holder.change(|queue, now| queue.endpoint_ready(uid, address, ports, now));
             }
             EndpointEvent::Gone { workload, uid } => {
                 tracing::debug!(%workload, uid, "Endpoint is gone");
@@ -127,7 +140,20 @@ impl Activator {
         }
     }
 
-    /// Takes the connections of `listener` for `workload`, which should have been named before.
+    /// Learns all endpoints that are listed for a route, as `EndpointSlice`s have them. They add to those of
+    /// [`apply`](Self::apply), by their UIDs; whichever source is first releases what is held. Ignored for a workload
+    /// that was not named.
+    pub fn set_listed(&self, route: &Route, endpoints: Vec<ListedEndpoint>) {
+        let Some(holder) = self.0.holder(&route.workload) else {
+            tracing::debug!(workload = %route.workload, "Ignoring listed endpoints of an unknown workload");
+            return;
+        };
+        self.0.directory.set_listed(route, &endpoints, &holder);
+        let route = Arc::new(route.clone());
+        holder.change(|queue, now| queue.endpoints_listed(&route, endpoints, now));
+    }
+
+    /// Takes the connections of `listener` for `route`, whose workload should have been named before.
     ///
     /// When `drain` is cancelled no further connection is taken, and the call returns once all have ended: held ones are
     /// released or reach their deadline. When `abort` is cancelled held ones are answered at once and all are closed.
@@ -138,48 +164,61 @@ impl Activator {
     pub async fn serve(
         &self,
         listener: TcpListener,
-        workload: Workload,
+        route: Route,
         drain: CancellationToken,
         abort: CancellationToken,
     ) {
         let abort = abort.child_token();
         let _abort_when_dropped = abort.clone().drop_guard();
         let connections = TaskTracker::new();
-        let holder = self.0.holder_or(workload.clone(), unknown());
+        let holder = self.0.holder_or(route.workload.clone(), unknown());
+        let route = Arc::new(route);
         let take = |(stream, peer): (TcpStream, SocketAddr)| {
-            tracing::trace!(%workload, %peer, "Connection accepted");
+            tracing::trace!(workload = %route.workload, route = route.name, %peer, "Connection accepted");
             let context = Context {
                 holder: Arc::clone(&holder),
+                route: Arc::clone(&route),
                 connections: connections.clone(),
                 abort: abort.clone(),
+                left: None,
             };
             connections.spawn(connection::serve(stream, context));
         };
-        let serving = async {
-            loop {
-                tokio::select! {
-                    biased;
-                    () = drain.cancelled() => break,
-                    () = abort.cancelled() => break,
-                    accepted = accept(&listener) => take(accepted),
-                }
-            }
-            // Closing the listener would reset the connections that the kernel has accepted for it.
-            loop {
-                tokio::select! {
-                    biased;
-                    accepted = accept(&listener) => take(accepted),
-                    () = tokio::task::yield_now() => break,
-                }
-            }
-            drop(listener);
-            connections.close();
-            connections.wait().await;
-        };
+        let _listening = self.0.directory.listening(&route);
+        let serving = take_all(listener, &connections, &drain, &abort, take);
         tokio::select! {
             () = serving => {}
             () = holder.keep_time() => {}
         }
+    }
+
+    /// Takes connections of `listener` that the sidecars of leaving pods hand over, each introduced by a
+    /// [`Preamble`](stillwake_proto::relay::Preamble), for the workload of the pod that it names. A pod is known while
+    /// [`apply`](Self::apply) or [`set_listed`](Self::set_listed) has told of it, and for two minutes after that; the
+    /// connections of others are reset. `drain` and `abort` as in [`serve`](Self::serve).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future acts like `abort`.
+    pub async fn serve_handovers(
+        &self,
+        listener: TcpListener,
+        drain: CancellationToken,
+        abort: CancellationToken,
+    ) {
+        let abort = abort.child_token();
+        let _abort_when_dropped = abort.clone().drop_guard();
+        let connections = TaskTracker::new();
+        let handovers = Handovers {
+            directory: Arc::clone(&self.0.directory),
+            metrics: self.0.signals.metrics.clone(),
+            connections: connections.clone(),
+            abort: abort.clone(),
+        };
+        let take = |(stream, peer): (TcpStream, SocketAddr)| {
+            connections.spawn(handover::serve(stream, peer, handovers.clone()));
+        };
+        take_all(listener, &connections, &drain, &abort, take).await;
     }
 
     /// Returns what to report to the aggregators.
@@ -212,6 +251,35 @@ impl Activator {
     fn report_soon(&self) {
         self.0.signals.edges.send_modify(|edges| *edges += 1);
     }
+}
+
+/// Takes the connections of `listener` until `drain` or `abort`, then waits for the end of all.
+async fn take_all(
+    listener: TcpListener,
+    connections: &TaskTracker,
+    drain: &CancellationToken,
+    abort: &CancellationToken,
+    take: impl Fn((TcpStream, SocketAddr)),
+) {
+    loop {
+        tokio::select! {
+            biased;
+            () = drain.cancelled() => break,
+            () = abort.cancelled() => break,
+            accepted = accept(&listener) => take(accepted),
+        }
+    }
+    // Closing the listener would reset the connections that the kernel has accepted for it.
+    loop {
+        tokio::select! {
+            biased;
+            accepted = accept(&listener) => take(accepted),
+            () = tokio::task::yield_now() => break,
+        }
+    }
+    drop(listener);
+    connections.close();
+    connections.wait().await;
 }
 
 fn unknown() -> Availability {

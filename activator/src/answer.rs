@@ -10,7 +10,7 @@ use http::{
 use http_body_util::Full;
 use stillwake_proto::report::Workload;
 
-use crate::{Settings, metrics::Outcome, queue::Refusal};
+use crate::{Settings, breaker::Broken, metrics::Outcome, queue::Refusal};
 
 /// gRPC's `UNAVAILABLE`, which clients may try again.
 const GRPC_UNAVAILABLE: HeaderValue = HeaderValue::from_static("14");
@@ -34,6 +34,7 @@ impl Rejection {
         match self {
             Self::Refused(Refusal::Requests | Refusal::Bytes) => Outcome::Overflow,
             Self::Refused(Refusal::Unavailable(_)) => Outcome::Unavailable,
+            Self::Refused(Refusal::Broken(_)) => Outcome::Broken,
             Self::Expired(_) => Outcome::Deadline,
             Self::Stopping => Outcome::Stopped,
             Self::Failed => Outcome::Failed,
@@ -63,8 +64,8 @@ impl Rejection {
             CONTENT_TYPE,
             HeaderValue::from_static("text/plain; charset=utf-8"),
         );
-        if self.may_try_again() {
-            let seconds = settings.retry_after.as_millis().div_ceil(1000).max(1);
+        if let Some(pause) = self.retry_after(settings) {
+            let seconds = pause.as_millis().div_ceil(1000).max(1);
             let seconds = u64::try_from(seconds).unwrap_or(u64::MAX);
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -91,6 +92,11 @@ impl Rejection {
             Self::Refused(Refusal::Unavailable(reason)) => {
                 format!("{workload} has no endpoint and cannot be started: {reason}")
             }
+            Self::Refused(Refusal::Broken(Broken { failing, .. })) => format!(
+                "{workload} has had no endpoint that accepted a request for {:.0} s, so requests are answered at once until \
+                 it has one; see why it does not become ready",
+                failing.as_secs_f64()
+            ),
             Self::Expired(waited) => format!(
                 "{workload} had no endpoint that accepted this request within {:.1} s; see why it does not become ready",
                 waited.as_secs_f64()
@@ -99,14 +105,23 @@ impl Rejection {
                 "the activator that held this request for {workload} is being stopped; try again"
             ),
             Self::Failed => format!(
-                "{workload} accepted this request and closed the connection before it answered; the request was not \
+                "{workload} accepted this request and closed the connection before it answered; the request is not \
                  sent again because it may have been carried out"
             ),
         }
     }
 
-    fn may_try_again(&self) -> bool {
-        !matches!(self, Self::Refused(Refusal::Unavailable(_)) | Self::Failed)
+    /// Returns what to advise in `Retry-After`, if there is a sense in trying again.
+    fn retry_after(&self, settings: &Settings) -> Option<Duration> {
+        match self {
+            Self::Refused(Refusal::Unavailable(_)) | Self::Failed => None,
+            Self::Refused(Refusal::Broken(broken)) => Some(broken.next_probe),
+            // Another activator or an endpoint takes it at once.
+            Self::Stopping => Some(Duration::from_secs(1)),
+            Self::Refused(Refusal::Requests | Refusal::Bytes) | Self::Expired(_) => {
+                Some(settings.retry_after)
+            }
+        }
     }
 }
 
@@ -144,6 +159,11 @@ mod tests {
 
     use super::*;
 
+    const BROKEN: Broken = Broken {
+        failing: Duration::from_secs(181),
+        next_probe: Duration::from_millis(4001),
+    };
+
     fn workload() -> Workload {
         Workload {
             namespace: "shop".into(),
@@ -168,6 +188,7 @@ mod tests {
             Rejection::Refused(Refusal::Requests),
             Rejection::Refused(Refusal::Bytes),
             Rejection::from(Arc::from("its ScaledObject is paused")),
+            Rejection::Refused(Refusal::Broken(BROKEN)),
             Rejection::Expired(Duration::from_mins(1)),
             Rejection::Stopping,
             Rejection::Failed,
@@ -184,6 +205,9 @@ mod tests {
         let overflow = answer(&Rejection::Refused(Refusal::Requests), None);
         assert_eq!(overflow.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(overflow.headers()[RETRY_AFTER], "1");
+        let broken = answer(&Rejection::Refused(Refusal::Broken(BROKEN)), None);
+        assert_eq!(broken.headers()[RETRY_AFTER], "5", "the next probe");
+        assert!(body(broken).await.contains("for 181 s"));
         let paused = Rejection::from(Arc::from("its ScaledObject is paused"));
         let paused = answer(&paused, None);
         assert!(!paused.headers().contains_key(RETRY_AFTER));

@@ -9,9 +9,12 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    holder::Holder,
+    endpoints::EndpointId,
+    holder::{Hold, Holder},
     http1, opaque,
     protocol::{Protocol, detect},
+    queue::Refusal,
+    route::Route,
     stream::ClientStream,
 };
 
@@ -30,12 +33,26 @@ const FLUSH: Duration = Duration::from_millis(500);
 #[derive(Clone, Debug)]
 pub(crate) struct Context {
     pub(crate) holder: Arc<Holder>,
+    pub(crate) route: Arc<Route>,
     /// Tasks that the listener's end waits for.
     pub(crate) connections: TaskTracker,
     pub(crate) abort: CancellationToken,
+    /// UID of the pod that has handed the connection over. It would do so again, for as long as it looks ready.
+    pub(crate) left: Option<Arc<str>>,
 }
 
 impl Context {
+    /// Whether the connection comes from this endpoint.
+    pub(crate) fn came_from(&self, endpoint: EndpointId) -> bool {
+        let left = self.left.as_deref();
+        left.is_some_and(|uid| self.holder.is_named(endpoint, uid))
+    }
+
+    /// Gives a request of `bytes` a place, or says why there is none.
+    pub(crate) fn hold(&self, bytes: usize) -> Result<Hold, Refusal> {
+        self.holder.hold(&self.route, bytes)
+    }
+
     /// Returns when answers that are on their way have had their time after `abort`.
     pub(crate) async fn aborted(&self) {
         self.abort.cancelled().await;

@@ -5,6 +5,8 @@ use std::net::{AddrParseError, IpAddr, SocketAddr};
 use stillwake_proto::report::{self, Workload};
 use tokio::time::Instant;
 
+use crate::route::PortPair;
+
 /// Whether a workload that is at zero can be woken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Availability {
@@ -17,7 +19,7 @@ pub enum Availability {
     },
 }
 
-/// An endpoint of a workload came or went. Repeating an event changes nothing.
+/// An endpoint of a workload came or went, as an aggregator tells. Repeating an event changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EndpointEvent {
     /// The endpoint takes requests.
@@ -26,8 +28,10 @@ pub enum EndpointEvent {
         workload: Workload,
         /// Names the pod or replica, unlike any other there ever was.
         uid: String,
-        /// Where to dial for the workload's port, most preferred first. Not empty.
-        addresses: Vec<SocketAddr>,
+        /// The pod's address.
+        address: IpAddr,
+        /// What its sidecar takes over.
+        ports: Vec<PortPair>,
     },
     /// The endpoint takes no further requests; those it has may finish.
     Gone {
@@ -36,6 +40,15 @@ pub enum EndpointEvent {
         /// As in `Ready`.
         uid: String,
     },
+}
+
+/// One of a route's endpoints, as `EndpointSlice`s tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedEndpoint {
+    /// As in [`EndpointEvent`]; for an endpoint that is no pod whatever names it.
+    pub uid: String,
+    /// Where to dial on the route, most preferred first. Not empty.
+    pub addresses: Vec<SocketAddr>,
 }
 
 /// An `Endpoint` frame that names nothing to dial.
@@ -58,7 +71,9 @@ pub enum EndpointFrameError {
         source: AddrParseError,
     },
     /// There is no port, or one that no listener can have.
-    #[error("endpoint `{uid}` names no listening port; the first must be 1 to 65535")]
+    #[error(
+        "endpoint `{uid}` names no listening port; there must be one, and all must be 1 to 65535"
+    )]
     Port {
         /// The endpoint's uid.
         uid: String,
@@ -68,7 +83,7 @@ pub enum EndpointFrameError {
 impl TryFrom<report::Endpoint> for EndpointEvent {
     type Error = EndpointFrameError;
 
-    /// Reads a frame of the aggregator: dial the first port's listener, which is the sidecar.
+    /// Reads a frame of the aggregator.
     ///
     /// An endpoint that is not ready becomes `Gone`, whatever its address says.
     fn try_from(frame: report::Endpoint) -> Result<Self, EndpointFrameError> {
@@ -90,16 +105,25 @@ impl TryFrom<report::Endpoint> for EndpointEvent {
                 });
             }
         };
-        let listen = frame.ports.first().map_or(0, |port| port.listen);
-        match u16::try_from(listen) {
-            Ok(port) if port != 0 => Ok(Self::Ready {
+        let ports: Option<Vec<_>> = frame.ports.into_iter().map(pair).collect();
+        match ports.filter(|ports| !ports.is_empty()) {
+            Some(ports) => Ok(Self::Ready {
                 workload,
                 uid,
-                addresses: vec![SocketAddr::new(address, port)],
+                address,
+                ports,
             }),
-            _ => Err(EndpointFrameError::Port { uid }),
+            None => Err(EndpointFrameError::Port { uid }),
         }
     }
+}
+
+fn pair(port: report::Port) -> Option<PortPair> {
+    let number = |number: u32| u16::try_from(number).ok().filter(|&number| number != 0);
+    Some(PortPair {
+        listen: number(port.listen)?,
+        app: number(port.app)?,
+    })
 }
 
 /// One wake from zero, as its first request lived through it.
@@ -109,6 +133,8 @@ pub struct ColdStart {
     pub workload: Workload,
     /// When the first request that lasted came.
     pub arrived: Instant,
+    /// When what was held was reported first, to whichever aggregator; nothing if an endpoint came before.
+    pub signalled: Option<Instant>,
     /// When an endpoint was there for it.
     pub ready: Instant,
     /// When the first of the backend's answer came.
@@ -137,13 +163,18 @@ mod tests {
     }
 
     #[test]
-    fn a_ready_frame_is_dialled_at_its_sidecar() {
+    fn a_ready_frame_tells_the_address_and_every_port() {
         let event = EndpointEvent::try_from(frame()).unwrap();
-        let EndpointEvent::Ready { uid, addresses, .. } = event else {
-            panic!("{event:?}");
+        let expected = EndpointEvent::Ready {
+            workload: frame().workload.unwrap(),
+            uid: "u1".into(),
+            address: "fd00::1".parse().unwrap(),
+            ports: vec![PortPair {
+                listen: 15080,
+                app: 8080,
+            }],
         };
-        assert_eq!(uid, "u1");
-        assert_eq!(addresses, ["[fd00::1]:15080".parse().unwrap()]);
+        assert_eq!(event, expected);
     }
 
     #[test]
@@ -171,6 +202,12 @@ mod tests {
             ..frame()
         };
         assert!(message(portless).contains("listening port"));
+        let mut impossible = frame();
+        impossible.ports.push(report::Port {
+            listen: 15081,
+            app: 65536,
+        });
+        assert!(message(impossible).contains("65535"));
         let anonymous = report::Endpoint {
             workload: None,
             ..frame()

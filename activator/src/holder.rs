@@ -2,7 +2,7 @@
 //!
 //! Does no I/O. What to decide is [`crate::queue`]'s business.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
 use serde_json::json;
@@ -14,11 +14,17 @@ use tokio::{
 
 use crate::{
     Settings,
+    answer::Rejection,
     endpoints::EndpointId,
     event::{Availability, ColdStart},
     metrics::{Metrics, Outcome, Totals},
-    queue::{Decision, HeldCount, Queue, Refusal, Release, Ticket},
+    queue::{Decision, HandedOver, HeldCount, Queue, Refusal, Ticket},
+    route::Route,
 };
+
+mod forward;
+
+pub(crate) use forward::Forward;
 
 /// What the holders of one activator have in common.
 #[derive(Clone, Debug)]
@@ -75,18 +81,27 @@ impl Holder {
     }
 
     /// Gives a request of `bytes` a place, or says why there is none; a refusal is counted as the request's end.
-    pub(crate) fn hold(self: &Arc<Self>, bytes: usize) -> Result<Hold, Refusal> {
+    pub(crate) fn hold(
+        self: &Arc<Self>,
+        route: &Arc<Route>,
+        bytes: usize,
+    ) -> Result<Hold, Refusal> {
+        self.place(|queue, now| queue.admit(route, bytes, now))
+    }
+
+    /// Makes a hold of the place that the queue gives; a refusal is counted as the request's end.
+    fn place(
+        self: &Arc<Self>,
+        ask: impl FnOnce(&mut Queue, Instant) -> Result<Ticket, Refusal>,
+    ) -> Result<Hold, Refusal> {
         let admitted = self.update(|inner, now| {
-            let ticket = inner.queue.admit(bytes, now)?;
+            let ticket = ask(&mut inner.queue, now)?;
             let (sender, decision) = oneshot::channel();
             inner.waiters.insert(ticket, sender);
             Ok((ticket, decision))
         });
-        let (ticket, decision) = admitted.inspect_err(|refusal| {
-            self.ended(match refusal {
-                Refusal::Requests | Refusal::Bytes => Outcome::Overflow,
-                Refusal::Unavailable(_) => Outcome::Unavailable,
-            });
+        let (ticket, decision) = admitted.inspect_err(|refusal: &Refusal| {
+            self.ended(Rejection::Refused(refusal.clone()).outcome());
         })?;
         Ok(Hold {
             holder: Arc::clone(self),
@@ -127,9 +142,23 @@ impl Holder {
         }
     }
 
-    /// Returns what a report says of the workload now.
-    pub(crate) fn count(&self) -> HeldCount {
-        self.inner.lock().queue.count(Instant::now())
+    /// Returns what a report says of the workload that goes out now.
+    pub(crate) fn report(&self) -> HeldCount {
+        self.inner.lock().queue.report(Instant::now())
+    }
+
+    /// Returns on how many routes requests are answered at once because holding them is in vain.
+    pub(crate) fn open_breakers(&self) -> usize {
+        let inner = self.inner.lock();
+        let breakers = inner.queue.breakers().iter();
+        breakers.filter(|(_, breaker)| breaker.is_open()).count()
+    }
+
+    /// Whether the endpoint has this UID.
+    pub(crate) fn is_named(&self, endpoint: EndpointId, uid: &str) -> bool {
+        let inner = self.inner.lock();
+        let mut endpoints = inner.queue.endpoints().iter();
+        endpoints.any(|known| known.id == endpoint && known.uid == uid)
     }
 
     /// Returns the requests and the bytes held now.
@@ -148,11 +177,19 @@ impl Holder {
         let endpoints = inner.queue.endpoints().iter().map(|endpoint| {
             json!({
                 "uid": endpoint.uid,
-                "address": endpoint.addresses.first(),
+                "address": endpoint.address(),
                 "outstanding": endpoint.outstanding,
             })
         });
         let endpoints: Vec<_> = endpoints.collect();
+        let breakers = inner.queue.breakers().iter().map(|(route, breaker)| {
+            json!({
+                "route": route.name,
+                "failures": breaker.failures(),
+                "open": breaker.is_open(),
+            })
+        });
+        let breakers: Vec<_> = breakers.collect();
         let totals: serde_json::Map<_, _> = inner
             .totals
             .named()
@@ -164,6 +201,7 @@ impl Holder {
             "held": inner.queue.held(),
             "held_bytes": inner.queue.held_bytes(),
             "endpoints": endpoints,
+            "breakers": breakers,
             "totals": totals,
         })
     }
@@ -253,28 +291,26 @@ impl Hold {
     }
 
     /// The request is about to be written to a connection that the endpoint accepted.
-    pub(crate) fn hand_over(mut self, release: &Release) -> Forward {
+    pub(crate) fn hand_over(mut self) -> Forward {
         let handed = self
             .holder
             .update(|inner, now| inner.queue.hand_over(self.ticket, now));
         self.outcome = None;
         let now = Instant::now();
-        let mut forward = Forward {
-            holder: Arc::clone(&self.holder),
-            endpoint: Some(release.endpoint),
-            released: now,
-            cold_start: None,
-            waited: None,
-            outcome: Outcome::ClientLeft,
-        };
-        if let Some(handed) = handed {
-            let waited = now.saturating_duration_since(handed.arrived);
+        let waited = handed
+            .as_ref()
+            .map(|handed| now.saturating_duration_since(handed.arrived()));
+        if let Some(waited) = waited {
             self.holder.signals.metrics.waited(waited);
-            forward.released = handed.released;
-            forward.waited = handed.cold.then_some(waited);
-            forward.cold_start = handed.first.then_some(handed.arrived);
         }
-        forward
+        let cold = handed.as_ref().is_some_and(HandedOver::is_cold);
+        Forward {
+            holder: Arc::clone(&self.holder),
+            charged: handed.is_some(),
+            handed,
+            waited: waited.filter(|_| cold),
+            outcome: Some(Outcome::ClientLeft),
+        }
     }
 
     /// Frees the place of a request that is answered without a backend.
@@ -292,63 +328,5 @@ impl Drop for Hold {
             });
             self.holder.ended(outcome);
         }
-    }
-}
-
-/// One request that a backend has. Dropping it before the answer has begun counts as the client having left.
-#[derive(Debug)]
-pub(crate) struct Forward {
-    holder: Arc<Holder>,
-    /// Charged with the request until the answer begins.
-    endpoint: Option<EndpointId>,
-    released: Instant,
-    /// The arrival, if this request's times tell of its workload's wake.
-    cold_start: Option<Instant>,
-    waited: Option<Duration>,
-    outcome: Outcome,
-}
-
-impl Forward {
-    /// Returns how long the request waited, if no endpoint could be dialled when it came.
-    pub(crate) fn waited(&self) -> Option<Duration> {
-        self.waited
-    }
-
-    /// Stops charging the endpoint before the answer, for connections whose answers cannot be told.
-    pub(crate) fn discharge(&mut self) {
-        if let Some(endpoint) = self.endpoint.take() {
-            self.holder.change(|queue, _| queue.end(endpoint));
-        }
-    }
-
-    /// The first of the answer has come.
-    pub(crate) fn answered(&mut self) {
-        self.discharge();
-        self.outcome = Outcome::Forwarded;
-        let first_byte = Instant::now();
-        let signals = &self.holder.signals;
-        let time = first_byte.saturating_duration_since(self.released);
-        signals.metrics.first_byte(time);
-        if let Some(arrived) = self.cold_start.take() {
-            // Fails if nobody listens, which is not this request's concern.
-            let _ = signals.cold_starts.send(ColdStart {
-                workload: self.holder.workload.clone(),
-                arrived,
-                ready: self.released,
-                first_byte,
-            });
-        }
-    }
-
-    /// Counts the request as `outcome` when this drops.
-    pub(crate) fn ends_as(&mut self, outcome: Outcome) {
-        self.outcome = outcome;
-    }
-}
-
-impl Drop for Forward {
-    fn drop(&mut self) {
-        self.discharge();
-        self.holder.ended(self.outcome);
     }
 }

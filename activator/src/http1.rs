@@ -3,6 +3,9 @@
 //! Heads are passed on as they came, but for `Connection: close` and the cold-start header in responses. Bodies are not
 //! stored: they are read only once a backend has accepted a connection, which is also when a client that asked with
 //! `Expect: 100-continue` is told to go on.
+//!
+//! A request whose backend closes without an answer is held again if nothing of it was written, or once if carrying it out
+//! twice does no harm. This is often how a backend looks that has just ended behind a proxy of its own.
 
 use std::sync::{
     Arc,
@@ -15,9 +18,9 @@ use http::{
     header::{CONNECTION, CONTENT_TYPE, UPGRADE},
     request::Parts,
 };
-use http_body_util::{Either, Full};
+use http_body_util::{Either, Empty, Full};
 use hyper::{
-    body::Incoming,
+    body::{Body as _, Incoming},
     client::conn::http1 as client_http1,
     server::conn::http1 as server_http1,
     service::service_fn,
@@ -55,6 +58,17 @@ const MAX_BUFFER: usize = 64 * 1024;
 const MAX_HEADERS: usize = 256;
 
 type Body = Either<Incoming, Full<Bytes>>;
+
+/// A request on its way to a backend. The second time it has no body.
+type Upload = Request<Either<Incoming, Empty<Bytes>>>;
+
+/// A backend ended a connection before its answer.
+#[derive(Debug)]
+struct Unanswered {
+    error: hyper::Error,
+    /// The request, if nothing of it was written.
+    unsent: Option<Upload>,
+}
 
 /// The client is gone, so there is nobody to answer.
 #[derive(Debug, thiserror::Error)]
@@ -104,7 +118,7 @@ pub(crate) async fn serve(client: ClientStream, context: Context, place: Option<
     if !served.tunnelled.load(Ordering::Acquire) {
         tokio::select! {
             () = client.linger() => {}
-            () = served.context.abort.cancelled() => {}
+            () = served.context.aborted() => {}
         }
     }
 }
@@ -128,33 +142,45 @@ impl Served {
         }
     }
 
-    async fn forward(&self, request: Request<Incoming>) -> Result<Response<Incoming>, Lost> {
+    async fn forward(&self, mut request: Request<Incoming>) -> Result<Response<Incoming>, Lost> {
+        let rejected = |refusal| Lost::Rejected(Rejection::Refused(refusal));
+        let client_side = may_tunnel(&request).then(|| upgrade_of(&mut request));
         let (parts, body) = request.into_parts();
-        let hold = self
-            .hold(head_size(&parts))
-            .map_err(|refusal| Lost::Rejected(Rejection::Refused(refusal)))?;
-        let (backend, hold, release) = release::wait(hold, &self.client, &self.context).await?;
-        let mut forward = hold.hand_over(&release);
-        match self
-            .exchange(backend, Request::from_parts(parts, body), &mut forward)
-            .await
-        {
-            Ok(response) => Ok(response),
-            Err(error) => {
-                if self.client.has_left() {
-                    return Err(Lost::ClientLeft);
-                }
-                let workload = self.context.holder.workload();
-                tracing::warn!(%workload, %error, addresses = ?release.addresses, "Endpoint took a request and gave no answer");
-                forward.ends_as(Outcome::Failed);
-                Err(Lost::Rejected(Rejection::Failed))
+        let mut hold = self.hold(head_size(&parts)).map_err(rejected)?;
+        let mut spare = is_repeatable(&parts, &body).then(|| parts.clone());
+        let mut upload = Request::from_parts(parts, Either::Left(body));
+        loop {
+            let (backend, held) = release::wait(hold, &self.client, &self.context).await?;
+            let mut forward = held.hand_over();
+            let exchange = self.exchange(backend, upload, client_side.clone(), &mut forward);
+            let Unanswered { error, unsent } = match exchange.await {
+                Ok(response) => return Ok(response),
+                Err(unanswered) => unanswered,
+            };
+            if self.client.has_left() {
+                return Err(Lost::ClientLeft);
             }
+            forward.unanswered();
+            let workload = self.context.holder.workload();
+            // One that answers with something else than HTTP has carried the request out. One that took longer than a
+            // hold may last would do so again.
+            let once_more = !error.is_parse() && forward.has_time();
+            let spared = spare.take().filter(|_| once_more);
+            let spared =
+                || spared.map(|parts| Request::from_parts(parts, Either::Right(Empty::new())));
+            let Some(again) = unsent.or_else(spared) else {
+                tracing::warn!(%workload, %error, "Endpoint took a request and gave no answer");
+                return Err(Lost::Rejected(Rejection::Failed));
+            };
+            tracing::debug!(%workload, %error, "Endpoint gave no answer; holding the request again");
+            hold = forward.hold_again().map_err(rejected)?;
+            upload = again;
         }
     }
 
     fn hold(&self, bytes: usize) -> Result<Hold, Refusal> {
         let Some(mut hold) = self.place.lock().take() else {
-            return self.context.holder.hold(bytes);
+            return self.context.hold(bytes);
         };
         match hold.charge(bytes) {
             Ok(()) => Ok(hold),
@@ -165,18 +191,28 @@ impl Served {
         }
     }
 
-    /// Sends the request over `backend` and returns the head of its response, with the body to follow.
+    /// Sends the request over `backend` and returns the head of its response, with the body to follow. `client_side` is the
+    /// connection to the client if the response may turn both into a tunnel.
     async fn exchange(
         &self,
         backend: TcpStream,
-        mut request: Request<Incoming>,
+        upload: Upload,
+        client_side: Option<OnUpgrade>,
         forward: &mut Forward,
-    ) -> hyper::Result<Response<Incoming>> {
-        let (mut sender, connection) = client_http1::Builder::new()
+    ) -> Result<Response<Incoming>, Unanswered> {
+        let connects = *upload.method() == Method::CONNECT;
+        let connected = client_http1::Builder::new()
             .max_headers(MAX_HEADERS)
             .preserve_header_case(true)
             .handshake(TokioIo::new(backend))
-            .await?;
+            .await;
+        let (mut sender, connection) = match connected {
+            Ok(connected) => connected,
+            Err(error) => {
+                let unsent = Some(upload);
+                return Err(Unanswered { error, unsent });
+            }
+        };
         let context = self.context.clone();
         self.context.connections.spawn(async move {
             tokio::select! {
@@ -186,10 +222,14 @@ impl Served {
                 () = context.aborted() => {}
             }
         });
-        let connects = *request.method() == Method::CONNECT;
-        let may_tunnel = connects || request.headers().contains_key(UPGRADE);
-        let client_side = may_tunnel.then(|| upgrade_of(&mut request));
-        let mut response = sender.send_request(request).await?;
+        let mut response = match sender.try_send_request(upload).await {
+            Ok(response) => response,
+            Err(mut failed) => {
+                let unsent = failed.take_message();
+                let error = failed.into_error();
+                return Err(Unanswered { error, unsent });
+            }
+        };
         forward.answered();
         if let Some(waited) = forward.waited() {
             let waited = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
@@ -230,6 +270,17 @@ impl Served {
             }
         });
     }
+}
+
+/// Returns true if the answer may turn the connection into a tunnel.
+fn may_tunnel(request: &Request<Incoming>) -> bool {
+    *request.method() == Method::CONNECT || request.headers().contains_key(UPGRADE)
+}
+
+/// Returns true if the request may be sent once more although a backend may have carried it out: its method only asks
+/// (RFC 9110 §9.2.1, §9.2.2), and there is no body, which would be gone.
+fn is_repeatable(parts: &Parts, body: &Incoming) -> bool {
+    parts.method.is_safe() && body.is_end_stream()
 }
 
 /// Makes the client come anew for its next request, which then finds its way to an endpoint without us.

@@ -1,13 +1,16 @@
 //! The activator: holds what comes for a workload at zero, and hands it to the first endpoints that are ready.
 //!
-//! Reports of what is held wake the workload; starting it is KEDA's work. Which listeners serve which workload, and
-//! which endpoints there are, is told from outside.
+//! Reports of what is held wake the workload; starting it is KEDA's work. Which listeners lead to which port of which
+//! workload, and which endpoints there are, is told from outside.
 
 mod activator;
 mod answer;
+mod breaker;
 mod connection;
+mod directory;
 mod endpoints;
 mod event;
+mod handover;
 mod holder;
 mod http1;
 mod metrics;
@@ -16,10 +19,12 @@ mod protocol;
 mod queue;
 mod release;
 mod report;
+mod route;
 mod settings;
 mod stream;
 
 pub use activator::Activator;
-pub use event::{Availability, ColdStart, EndpointEvent, EndpointFrameError};
+pub use event::{Availability, ColdStart, EndpointEvent, EndpointFrameError, ListedEndpoint};
 pub use report::REPORT_GAP;
+pub use route::{PortPair, Route, TargetPort};
 pub use settings::Settings;

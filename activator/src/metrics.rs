@@ -13,8 +13,9 @@ use prometheus_client::{
     },
     registry::{Registry, Unit},
 };
+use tokio::time::Instant;
 
-use crate::activator::Shared;
+use crate::{activator::Shared, event::ColdStart};
 
 /// How a request ended for the activator. Each request ends exactly once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub(crate) enum Outcome {
     Deadline,
     /// Nobody would wake its workload.
     Unavailable,
+    /// Those before it were held in vain.
+    Broken,
     /// Its client left before the answer.
     ClientLeft,
     /// Its endpoint took it and gave no answer.
@@ -37,11 +40,12 @@ pub(crate) enum Outcome {
 
 impl Outcome {
     /// All of them, in the order of their declaration.
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Forwarded,
         Self::Overflow,
         Self::Deadline,
         Self::Unavailable,
+        Self::Broken,
         Self::ClientLeft,
         Self::Failed,
         Self::Stopped,
@@ -54,9 +58,41 @@ impl Outcome {
             Self::Overflow => "overflow",
             Self::Deadline => "deadline",
             Self::Unavailable => "unavailable",
+            Self::Broken => "broken",
             Self::ClientLeft => "client_left",
             Self::Failed => "failed",
             Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// What became of a connection on the port where sidecars hand theirs over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Handover {
+    /// It is known where it leads.
+    Taken,
+    /// It is of a pod or a port that is not known.
+    Unknown,
+    /// It says something else than whose it is.
+    Malformed,
+    /// It ended, or its time did, before it was said whose it is.
+    Incomplete,
+}
+
+impl Handover {
+    const ALL: [Self; 4] = [
+        Self::Taken,
+        Self::Unknown,
+        Self::Malformed,
+        Self::Incomplete,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Taken => "taken",
+            Self::Unknown => "unknown",
+            Self::Malformed => "malformed",
+            Self::Incomplete => "incomplete",
         }
     }
 }
@@ -83,27 +119,60 @@ struct Labels {
     outcome: &'static str,
 }
 
+/// A part of a cold start. All but the total follow one upon the other and add up to it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Phase {
+    phase: &'static str,
+}
+
+/// From the arrival of the first request to the first report that tells of it.
+const SIGNAL: Phase = Phase { phase: "signal" };
+/// From there to the first endpoint.
+const READY: Phase = Phase { phase: "ready" };
+/// From there to the first byte of the answer.
+const FIRST_BYTE: Phase = Phase {
+    phase: "first_byte",
+};
+/// From the arrival to the first byte of the answer.
+const TOTAL: Phase = Phase { phase: "total" };
+
 /// Handles of the metrics that events move.
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics {
     requests: Family<Labels, Counter>,
+    retries: Counter,
+    handovers: Family<Labels, Counter>,
     wait: Histogram,
     first_byte: Histogram,
+    cold_start: Family<Phase, Histogram>,
+}
+
+/// Returns a histogram from 1 ms to 65 s, which holds the default deadline.
+fn seconds() -> Histogram {
+    Histogram::new(exponential_buckets(0.001, 2.0, 17))
 }
 
 impl Default for Metrics {
-    /// Returns metrics in which every outcome is present from the start.
+    /// Returns metrics in which every outcome and every phase is present from the start.
     fn default() -> Self {
-        // 1 ms to 65 s, which holds the default deadline.
-        let seconds = || Histogram::new(exponential_buckets(0.001, 2.0, 17));
         let metrics = Self {
             requests: Family::default(),
+            retries: Counter::default(),
+            handovers: Family::default(),
             wait: seconds(),
             first_byte: seconds(),
+            cold_start: Family::new_with_constructor(seconds),
         };
+        for phase in [SIGNAL, READY, FIRST_BYTE, TOTAL] {
+            drop(metrics.cold_start.get_or_create(&phase));
+        }
         for outcome in Outcome::ALL {
             let outcome = outcome.name();
             drop(metrics.requests.get_or_create(&Labels { outcome }));
+        }
+        for handover in Handover::ALL {
+            let outcome = handover.name();
+            drop(metrics.handovers.get_or_create(&Labels { outcome }));
         }
         metrics
     }
@@ -116,6 +185,22 @@ impl Metrics {
             "stillwake_activator_requests",
             "Requests and opaque connections that ended, by outcome",
             self.requests.clone(),
+        );
+        registry.register(
+            "stillwake_activator_handovers",
+            "Connections that sidecars of leaving pods handed over, by outcome",
+            self.handovers.clone(),
+        );
+        registry.register(
+            "stillwake_activator_retries",
+            "Requests that an endpoint left unanswered and that were held again",
+            self.retries.clone(),
+        );
+        registry.register_with_unit(
+            "stillwake_activator_cold_start",
+            "Time of wakes from zero, each as its first request lived through it, by phase",
+            Unit::Seconds,
+            self.cold_start.clone(),
         );
         registry.register_with_unit(
             "stillwake_activator_wait",
@@ -143,6 +228,36 @@ impl Metrics {
         self.wait.observe(time.as_secs_f64());
     }
 
+    /// Counts a connection that a sidecar has handed over, or was meant to.
+    pub(crate) fn handed_over(&self, handover: Handover) {
+        let outcome = handover.name();
+        self.handovers.get_or_create(&Labels { outcome }).inc();
+    }
+
+    /// Counts a request that is held again.
+    pub(crate) fn retried(&self) {
+        self.retries.inc();
+    }
+
+    /// Notes the times of a wake. One that needed no report has no signal, and was ready from its arrival on.
+    pub(crate) fn cold_start(&self, times: &ColdStart) {
+        let observe = |phase: &Phase, from: Instant, to: Instant| {
+            let time = to.saturating_duration_since(from);
+            let histogram = self.cold_start.get_or_create(phase);
+            histogram.observe(time.as_secs_f64());
+        };
+        // What was reported may have been another request, which has left since.
+        let signalled = times
+            .signalled
+            .map(|signalled| signalled.max(times.arrived));
+        if let Some(signalled) = signalled {
+            observe(&SIGNAL, times.arrived, signalled);
+        }
+        observe(&READY, signalled.unwrap_or(times.arrived), times.ready);
+        observe(&FIRST_BYTE, times.ready, times.first_byte);
+        observe(&TOTAL, times.arrived, times.first_byte);
+    }
+
     /// Notes how long after the release the first of an answer came.
     pub(crate) fn first_byte(&self, time: Duration) {
         self.first_byte.observe(time.as_secs_f64());
@@ -155,7 +270,9 @@ struct Held(Weak<Shared>);
 
 impl Collector for Held {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let (requests, bytes) = self.0.upgrade().map_or((0, 0), |shared| shared.held());
+        let shared = self.0.upgrade();
+        let (requests, bytes) = shared.as_ref().map_or((0, 0), |shared| shared.held());
+        let breakers = shared.map_or(0, |shared| shared.open_breakers());
         let described = [
             (
                 "stillwake_activator_held_requests",
@@ -168,6 +285,12 @@ impl Collector for Held {
                 "Bytes of request heads held now",
                 Some(&Unit::Bytes),
                 bytes,
+            ),
+            (
+                "stillwake_activator_open_breakers",
+                "Ports of workloads whose requests are answered at once because holding others was in vain",
+                None,
+                breakers,
             ),
         ];
         for (name, help, unit, value) in described {

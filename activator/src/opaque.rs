@@ -26,7 +26,7 @@ use crate::{
 /// understands.
 pub(crate) async fn serve(client: ClientStream, context: Context) {
     // What the client has sent stays in its socket, so nothing of it is kept here.
-    match context.holder.hold(0) {
+    match context.hold(0) {
         Ok(hold) => forward(client, context, hold).await,
         Err(refusal) => reject(&client, &context, &Rejection::Refused(refusal)),
     }
@@ -35,7 +35,7 @@ pub(crate) async fn serve(client: ClientStream, context: Context) {
 /// Does so for a client whose first bytes have not told its protocol. If they do before anything is decided about its
 /// place, it goes on as what they say.
 pub(crate) async fn serve_silent(client: ClientStream, context: Context) {
-    let mut hold = match context.holder.hold(0) {
+    let mut hold = match context.hold(0) {
         Ok(hold) => hold,
         Err(refusal) => return reject(&client, &context, &Rejection::Refused(refusal)),
     };
@@ -51,12 +51,12 @@ pub(crate) async fn serve_silent(client: ClientStream, context: Context) {
 }
 
 async fn forward(mut client: ClientStream, context: Context, hold: Hold) {
-    let (backend, hold, release) = match release::wait(hold, &client, &context).await {
+    let (backend, hold) = match release::wait(hold, &client, &context).await {
         Ok(reached) => reached,
         Err(Lost::Rejected(rejection)) => return reject(&client, &context, &rejection),
         Err(Lost::ClientLeft) => return,
     };
-    let mut forward = hold.hand_over(&release);
+    let mut forward = hold.hand_over();
     // Nobody can tell where its first answer begins, or whether there will be any.
     forward.discharge();
     forward.ends_as(Outcome::Forwarded);

@@ -2,121 +2,58 @@
 //!
 //! Nothing here waits, dials or answers; [`crate::holder`] does so on this type's decisions.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    net::SocketAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
 use crate::{
     Settings,
+    breaker::Breakers,
     endpoints::{EndpointId, Endpoints},
-    event::Availability,
+    event::{Availability, ListedEndpoint},
+    route::{PortPair, Route},
 };
 
+mod line;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
+mod values;
+
+pub(crate) use line::Ticket;
+use line::{Line, Lines, Place};
+pub(crate) use values::{Decision, HandedOver, HeldCount, Refusal, Release, Wake};
 
 /// How far pacing may carry a queue past its bounds, as a factor.
 const PACED_ROOM: usize = 2;
 
-/// A place in the queue. Earlier arrivals have smaller ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Ticket(u64);
-
-/// Why a request gets no place.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    /// As many are held as may be.
-    Requests,
-    /// As many bytes are held as may be.
-    Bytes,
-    /// Nobody would wake the workload.
-    Unavailable(Arc<str>),
-}
-
-/// What becomes of a waiting request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Decision {
-    /// Dial one of these, then say how it went.
-    Release(Release),
-    /// The deadline passed, this long after the arrival; the place is free.
-    Expire(Duration),
-    /// Nobody would wake the workload any longer; the place is free.
-    Refuse(Arc<str>),
-}
-
-/// A request's endpoint.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Release {
-    pub(crate) endpoint: EndpointId,
-    pub(crate) addresses: Arc<[SocketAddr]>,
-}
-
-/// What is known of a request when its backend takes over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct HandedOver {
-    pub(crate) endpoint: EndpointId,
-    pub(crate) arrived: Instant,
-    /// When its last release was decided.
-    pub(crate) released: Instant,
-    /// No endpoint could be dialled when it arrived.
-    pub(crate) cold: bool,
-    /// It is the one whose times tell of this wake.
-    pub(crate) first: bool,
-}
-
-/// Requests held, as a report counts them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct HeldCount {
-    /// Held now.
-    pub(crate) held: usize,
-    /// Integral of the requests held over time.
-    pub(crate) held_time: Duration,
-    /// Requests that ever got a place.
-    pub(crate) requests: u64,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    arrived: Instant,
-    deadline: Instant,
-    bytes: usize,
-    cold: bool,
-    /// A dial failed after the deadline; there is no further one.
-    spent: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Leaving {
+    route: Arc<Route>,
     place: Place,
     endpoint: EndpointId,
     released: Instant,
-    first: bool,
+    wake: Option<Wake>,
 }
 
 /// The queue of one workload.
 ///
 /// A request is *waiting* from [`admit`](Self::admit) until a decision, *leaving* from its release until its backend
-/// takes over or refuses, and *held* while it is either. Waiting ones are released in the order of their arrival.
+/// takes over or refuses, and *held* while it is either. Waiting ones of one route are released in the order of their
+/// arrival; a route that leads to no endpoint keeps no other waiting.
 #[derive(Debug)]
 pub(crate) struct Queue {
     settings: Arc<Settings>,
     unavailable: Option<Arc<str>>,
     endpoints: Endpoints,
-    waiting: BTreeMap<Ticket, Place>,
+    breakers: Breakers,
+    lines: Lines,
     leaving: HashMap<Ticket, Leaving>,
     held_bytes: usize,
     next_ticket: u64,
-    /// Releases that must not heed pacing, because an admission past the bounds relies on them.
-    hurried: usize,
     /// A request came for which there was no endpoint, and none has been released since.
-    waking: bool,
+    wake: Option<Wake>,
     /// Integral of the requests held, in request-nanoseconds, up to `integrated`.
     held_time: u128,
     integrated: Instant,
@@ -128,40 +65,50 @@ impl Queue {
         Self {
             unavailable: None,
             endpoints: Endpoints::new(settings.set_aside, settings.set_aside_limit),
-            waiting: BTreeMap::new(),
+            breakers: Breakers::new(Arc::clone(&settings)),
+            lines: Lines::default(),
             leaving: HashMap::new(),
             held_bytes: 0,
             next_ticket: 0,
-            hurried: 0,
-            waking: false,
+            wake: None,
             held_time: 0,
             integrated: now,
             settings,
         }
     }
 
-    /// Gives a request a place at the end of the queue.
+    /// Gives a request a place at the end of its route's line.
     ///
     /// The bounds hold for what waits for an endpoint. Where only pacing keeps requests, a further one does not fail
-    /// for it: it sends the longest waiting one off instead.
-    pub(crate) fn admit(&mut self, bytes: usize, now: Instant) -> Result<Ticket, Refusal> {
-        if let Some(reason) = self.refusing() {
+    /// for it, nor for those that wait on another route: it sends the longest waiting one of its own off instead.
+    pub(crate) fn admit(
+        &mut self,
+        route: &Arc<Route>,
+        bytes: usize,
+        now: Instant,
+    ) -> Result<Ticket, Refusal> {
+        if let Some(reason) = self.refusing(route) {
             return Err(Refusal::Unavailable(reason));
         }
-        let usable = self.endpoints.best(now).is_some();
+        let usable = self.endpoints.best(route, now).is_some();
         let held_bytes = self.held_bytes.saturating_add(bytes);
-        if let Some(refusal) = self.over_bounds(held_bytes, 1) {
-            let paced = usable && self.waiting.len() > self.hurried;
-            if !paced || self.over_bounds(held_bytes, PACED_ROOM).is_some() {
-                return Err(refusal);
-            }
-            self.hurried += 1;
+        let over = self.over_bounds(held_bytes, 1);
+        if let Some(refusal) = &over
+            && (!usable || self.over_bounds(held_bytes, PACED_ROOM).is_some())
+        {
+            return Err(refusal.clone());
+        }
+        if !usable {
+            let admitted = self.breakers.admit(route, now);
+            admitted.map_err(Refusal::Broken)?;
         }
         self.integrate(now);
         self.held_bytes = held_bytes;
         self.next_ticket += 1;
         let ticket = Ticket(self.next_ticket);
-        self.waking |= self.endpoints.is_empty();
+        if self.endpoints.is_empty() {
+            self.wake.get_or_insert_default();
+        }
         let place = Place {
             arrived: now,
             deadline: now + self.settings.hold_timeout,
@@ -169,7 +116,8 @@ impl Queue {
             cold: !usable,
             spent: false,
         };
-        self.waiting.insert(ticket, place);
+        let line = self.lines.put(Arc::clone(route), ticket, place);
+        line.hurried += usize::from(over.is_some());
         Ok(ticket)
     }
 
@@ -177,7 +125,7 @@ impl Queue {
     pub(crate) fn charge(&mut self, ticket: Ticket, bytes: usize) -> Result<(), Refusal> {
         let leaving = self.leaving.get_mut(&ticket);
         let place = leaving.map(|leaving| &mut leaving.place);
-        let Some(place) = place.or_else(|| self.waiting.get_mut(&ticket)) else {
+        let Some(place) = place.or_else(|| self.lines.place_mut(ticket)) else {
             return Ok(());
         };
         if self.held_bytes.saturating_add(bytes) > self.settings.max_held_bytes {
@@ -191,43 +139,67 @@ impl Queue {
     /// Returns the next decision that is due, and carries it out. To be called until there is none, after every event
     /// and at [`next_wakeup`](Self::next_wakeup).
     pub(crate) fn next_decision(&mut self, now: Instant) -> Option<(Ticket, Decision)> {
-        let (&ticket, &place) = self.waiting.first_key_value()?;
-        if let Some(reason) = self.refusing() {
-            self.remove(ticket, now);
-            return Some((ticket, Decision::Refuse(reason)));
+        let due = self.lines.iter().filter_map(|(route, line)| {
+            let (ticket, place, decision) = self.decision(route, line, now)?;
+            Some((ticket, place, decision, route))
+        });
+        let (ticket, place, decision, route) = due.min_by_key(|(ticket, ..)| *ticket)?;
+        match &decision {
+            Decision::Release(release) => self.release(ticket, release.endpoint, now),
+            Decision::Refuse(_) => self.remove(ticket, now),
+            Decision::Expire(_) => {
+                self.breakers.expired(route, place.arrived, now);
+                self.remove(ticket, now);
+            }
         }
-        let expired = now >= place.deadline;
-        match self.endpoints.best(now) {
+        Some((ticket, decision))
+    }
+
+    /// Returns what is due for the first in a line.
+    fn decision(
+        &self,
+        route: &Route,
+        line: &Line,
+        now: Instant,
+    ) -> Option<(Ticket, Place, Decision)> {
+        let (ticket, place) = line.first()?;
+        if let Some(reason) = self.refusing(route) {
+            return Some((ticket, place, Decision::Refuse(reason)));
+        }
+        let decision = match self.endpoints.best(route, now) {
             Some(endpoint) if !place.spent => {
                 let crowded = endpoint.outstanding >= self.settings.endpoint_concurrency;
-                if crowded && self.hurried == 0 && now < self.paced_until(place, now)? {
+                if crowded && line.hurried == 0 && now < self.paced_until(route, place, now)? {
                     return None;
                 }
                 let release = Release {
                     endpoint: endpoint.id,
-                    addresses: Arc::clone(&endpoint.addresses),
+                    addresses: endpoint.addresses(route).into(),
                 };
-                self.release(ticket, place, release.endpoint, now);
-                Some((ticket, Decision::Release(release)))
+                Decision::Release(release)
             }
-            _ if expired => {
-                self.remove(ticket, now);
+            _ if now >= place.deadline => {
                 let waited = now.saturating_duration_since(place.arrived);
-                Some((ticket, Decision::Expire(waited)))
+                Decision::Expire(waited)
             }
-            _ => None,
-        }
+            _ => return None,
+        };
+        Some((ticket, place, decision))
     }
 
     /// Returns when a decision may be due without any event.
     pub(crate) fn next_wakeup(&self, now: Instant) -> Option<Instant> {
-        let (_, place) = self.waiting.first_key_value()?;
-        let paced = self.paced_until(*place, now);
-        let back = self.endpoints.next_return(now);
-        [paced, back, Some(place.deadline)]
-            .into_iter()
-            .flatten()
-            .min()
+        let lines = self.lines.iter();
+        let due = lines.filter_map(|(route, line)| {
+            let (_, place) = line.first()?;
+            let paced = self.paced_until(route, place, now);
+            let back = self.endpoints.next_return(route, now);
+            [paced, back, Some(place.deadline)]
+                .into_iter()
+                .flatten()
+                .min()
+        });
+        due.min()
     }
 
     /// The client left, or its request came to nothing: frees its place, wherever it is.
@@ -239,22 +211,16 @@ impl Queue {
     pub(crate) fn dial_failed(&mut self, ticket: Ticket, now: Instant) {
         if let Some(leaving) = self.leaving.remove(&ticket) {
             self.endpoints.end(leaving.endpoint);
-            self.endpoints.failed(leaving.endpoint, now);
-            self.waking |= leaving.first;
-            let spent = now >= leaving.place.deadline;
-            self.waiting.insert(
-                ticket,
-                Place {
-                    spent,
-                    ..leaving.place
-                },
-            );
+            self.endpoints
+                .failed(leaving.endpoint, &leaving.route, Duration::ZERO, now);
+            self.wait_again(ticket, leaving.route, leaving.place, leaving.wake, now);
         }
     }
 
     /// The endpoint accepted a connection and the request is about to be written to it: it is no longer held.
     ///
-    /// Returns nothing if the ticket was not released. The endpoint stays charged until [`end`](Self::end).
+    /// Returns nothing if the ticket was not released. The endpoint stays charged until [`answered`](Self::answered),
+    /// [`unanswered`](Self::unanswered) or [`end`](Self::end).
     pub(crate) fn hand_over(&mut self, ticket: Ticket, now: Instant) -> Option<HandedOver> {
         if !self.leaving.contains_key(&ticket) {
             return None;
@@ -262,36 +228,106 @@ impl Queue {
         self.integrate(now);
         let leaving = self.leaving.remove(&ticket)?;
         self.held_bytes -= leaving.place.bytes;
-        self.endpoints.accepted(leaving.endpoint);
+        self.breakers.close_where(|route| *route == *leaving.route);
         Some(HandedOver {
             endpoint: leaving.endpoint,
-            arrived: leaving.place.arrived,
             released: leaving.released,
-            cold: leaving.place.cold,
-            first: leaving.first,
+            wake: leaving.wake,
+            ticket,
+            route: leaving.route,
+            place: leaving.place,
         })
     }
 
-    /// A request that was handed over got its response head, or never will.
-    pub(crate) fn end(&mut self, endpoint: EndpointId) {
-        self.endpoints.end(endpoint);
+    /// A request that was handed over got its response head.
+    pub(crate) fn answered(&mut self, handed: &HandedOver) {
+        self.endpoints.end(handed.endpoint);
+        self.endpoints.answered(handed.endpoint, &handed.route);
     }
 
-    /// An endpoint takes requests.
-    pub(crate) fn endpoint_ready(&mut self, uid: String, addresses: Vec<SocketAddr>, now: Instant) {
-        self.endpoints.ready(uid, addresses, now);
+    /// The endpoint closed the connection of a request that was handed over before it answered.
+    pub(crate) fn unanswered(&mut self, handed: &HandedOver, now: Instant) {
+        self.endpoints.end(handed.endpoint);
+        let pause = self.settings.unanswered_pause;
+        self.endpoints
+            .failed(handed.endpoint, &handed.route, pause, now);
     }
 
-    /// An endpoint takes none any longer.
+    /// A request that was handed over ended, and how does not speak for or against its endpoint.
+    pub(crate) fn end(&mut self, handed: &HandedOver) {
+        self.endpoints.end(handed.endpoint);
+    }
+
+    /// Holds a request once more that was handed over and remained [`unanswered`](Self::unanswered): at its old place, until
+    /// its old deadline, and without counting as one more. The bounds hold for it as for any other.
+    pub(crate) fn hold_again(
+        &mut self,
+        handed: HandedOver,
+        now: Instant,
+    ) -> Result<Ticket, Refusal> {
+        if let Some(reason) = self.refusing(&handed.route) {
+            return Err(Refusal::Unavailable(reason));
+        }
+        let held_bytes = self.held_bytes.saturating_add(handed.place.bytes);
+        if let Some(refusal) = self.over_bounds(held_bytes, 1) {
+            return Err(refusal);
+        }
+        self.integrate(now);
+        self.held_bytes = held_bytes;
+        self.wait_again(handed.ticket, handed.route, handed.place, handed.wake, now);
+        Ok(handed.ticket)
+    }
+
+    fn wait_again(
+        &mut self,
+        ticket: Ticket,
+        route: Arc<Route>,
+        place: Place,
+        wake: Option<Wake>,
+        now: Instant,
+    ) {
+        self.wake = self.wake.or(wake);
+        let spent = now >= place.deadline;
+        self.lines.put(route, ticket, Place { spent, ..place });
+    }
+
+    /// An aggregator says that an endpoint takes requests.
+    pub(crate) fn endpoint_ready(
+        &mut self,
+        uid: String,
+        address: IpAddr,
+        ports: Vec<PortPair>,
+        now: Instant,
+    ) {
+        self.endpoints.reported(uid, address, ports, now);
+        self.close_breakers(now);
+    }
+
+    /// An aggregator says that an endpoint takes none any longer.
     pub(crate) fn endpoint_gone(&mut self, uid: &str) {
         self.endpoints.gone(uid);
     }
 
-    /// Whether the workload can be woken has changed.
+    /// These are all the endpoints that are listed for a route.
+    pub(crate) fn endpoints_listed(
+        &mut self,
+        route: &Arc<Route>,
+        endpoints: Vec<ListedEndpoint>,
+        now: Instant,
+    ) {
+        self.endpoints.listed(route, endpoints, now);
+        self.close_breakers(now);
+    }
+
+    /// Whether the workload can be woken has changed, or is told again.
     pub(crate) fn set_availability(&mut self, availability: Availability) {
         self.unavailable = match availability {
             Availability::Available => None,
-            Availability::Unavailable { reason } => Some(reason.into()),
+            Availability::Unavailable { reason } => {
+                // When it is available again, somebody has done something about it.
+                self.breakers.close_where(|_| true);
+                Some(reason.into())
+            }
         };
     }
 
@@ -305,9 +341,14 @@ impl Queue {
         &self.endpoints
     }
 
+    /// Returns the breakers of the routes that fail.
+    pub(crate) fn breakers(&self) -> &Breakers {
+        &self.breakers
+    }
+
     /// Returns how many requests are held.
     pub(crate) fn held(&self) -> usize {
-        self.waiting.len() + self.leaving.len()
+        self.lines.waiting() + self.leaving.len()
     }
 
     /// Returns the bytes of the requests that are held.
@@ -315,8 +356,16 @@ impl Queue {
         self.held_bytes
     }
 
-    /// Returns the counts as they are at `now`.
-    pub(crate) fn count(&mut self, now: Instant) -> HeldCount {
+    /// Returns the counts as they are at `now`, for a report that goes out now.
+    pub(crate) fn report(&mut self, now: Instant) -> HeldCount {
+        let count = self.count(now);
+        if let Some(wake) = self.wake.as_mut().filter(|_| count.held > 0) {
+            wake.signalled.get_or_insert(now);
+        }
+        count
+    }
+
+    fn count(&mut self, now: Instant) -> HeldCount {
         self.integrate(now);
         let nanoseconds = u64::try_from(self.held_time).unwrap_or(u64::MAX);
         HeldCount {
@@ -327,9 +376,15 @@ impl Queue {
     }
 
     /// Endpoints win over everything: what runs is served even where nobody would start it.
-    fn refusing(&self) -> Option<Arc<str>> {
+    fn refusing(&self, route: &Route) -> Option<Arc<str>> {
         let reason = self.unavailable.as_ref()?;
-        self.endpoints.is_empty().then(|| Arc::clone(reason))
+        (!self.endpoints.are_on(route)).then(|| Arc::clone(reason))
+    }
+
+    fn close_breakers(&mut self, now: Instant) {
+        let endpoints = &self.endpoints;
+        self.breakers
+            .close_where(|route| endpoints.best(route, now).is_some());
     }
 
     fn over_bounds(&self, held_bytes: usize, factor: usize) -> Option<Refusal> {
@@ -341,36 +396,41 @@ impl Queue {
     }
 
     /// Returns until when pacing may keep a request, or nothing if no endpoint is usable.
-    fn paced_until(&self, place: Place, now: Instant) -> Option<Instant> {
-        let usable = self.endpoints.usable_since(now)?;
+    fn paced_until(&self, route: &Route, place: Place, now: Instant) -> Option<Instant> {
+        let usable = self.endpoints.usable_since(route, now)?;
         let limit = usable.max(place.arrived) + self.settings.pacing_limit;
         Some(limit.min(place.deadline))
     }
 
-    fn release(&mut self, ticket: Ticket, place: Place, endpoint: EndpointId, now: Instant) {
-        self.waiting.remove(&ticket);
+    fn release(&mut self, ticket: Ticket, endpoint: EndpointId, now: Instant) {
+        let Some((route, place)) = self.lines.take(ticket) else {
+            return;
+        };
         self.endpoints.begin(endpoint);
-        self.hurried = self.hurried.saturating_sub(1);
-        let first = std::mem::take(&mut self.waking);
+        if let Some(line) = self.lines.line_mut(&route) {
+            line.hurried = line.hurried.saturating_sub(1);
+        }
         let leaving = Leaving {
+            route,
             place,
             endpoint,
             released: now,
-            first,
+            wake: self.wake.take(),
         };
         self.leaving.insert(ticket, leaving);
     }
 
     fn remove(&mut self, ticket: Ticket, now: Instant) {
         self.integrate(now);
-        if let Some(place) = self.waiting.remove(&ticket) {
+        if let Some((_, place)) = self.lines.take(ticket) {
             self.held_bytes -= place.bytes;
-            self.hurried = self.hurried.min(self.waiting.len());
-            self.waking &= !self.waiting.is_empty();
         } else if let Some(leaving) = self.leaving.remove(&ticket) {
             self.held_bytes -= leaving.place.bytes;
             self.endpoints.end(leaving.endpoint);
-            self.waking |= leaving.first && !self.waiting.is_empty();
+            self.wake = self.wake.or(leaving.wake);
+        }
+        if self.lines.is_empty() {
+            self.wake = None;
         }
     }
 

@@ -5,11 +5,7 @@ use std::{io, net::SocketAddr, time::Duration};
 use tokio::{net::TcpStream, time::timeout};
 
 use crate::{
-    answer::Rejection,
-    connection::Context,
-    holder::Hold,
-    metrics::Outcome,
-    queue::{Decision, Release},
+    answer::Rejection, connection::Context, holder::Hold, metrics::Outcome, queue::Decision,
     stream::ClientStream,
 };
 
@@ -30,14 +26,14 @@ pub(crate) async fn wait(
     mut hold: Hold,
     client: &ClientStream,
     context: &Context,
-) -> Result<(TcpStream, Hold, Release), Lost> {
+) -> Result<(TcpStream, Hold), Lost> {
     let interval = context.holder.settings().departure_interval;
     let lost = tokio::select! {
         biased;
         () = client.departure(interval) => Lost::ClientLeft,
         () = context.abort.cancelled() => Lost::Rejected(Rejection::Stopping),
         reached = reach(&mut hold, context) => match reached {
-            Ok((backend, release)) => return Ok((backend, hold, release)),
+            Ok(backend) => return Ok((backend, hold)),
             Err(rejection) => Lost::Rejected(rejection),
         },
     };
@@ -48,7 +44,7 @@ pub(crate) async fn wait(
     Err(lost)
 }
 
-async fn reach(hold: &mut Hold, context: &Context) -> Result<(TcpStream, Release), Rejection> {
+async fn reach(hold: &mut Hold, context: &Context) -> Result<TcpStream, Rejection> {
     let connect_timeout = context.holder.settings().connect_timeout;
     loop {
         let release = match hold.decision().await {
@@ -56,8 +52,13 @@ async fn reach(hold: &mut Hold, context: &Context) -> Result<(TcpStream, Release
             Decision::Expire(waited) => return Err(Rejection::Expired(waited)),
             Decision::Refuse(reason) => return Err(reason.into()),
         };
-        match dial(&release.addresses, connect_timeout).await {
-            Ok(backend) => return Ok((backend, release)),
+        let dialled = if context.came_from(release.endpoint) {
+            Err(io::Error::other("it has handed this connection over"))
+        } else {
+            dial(&release.addresses, connect_timeout).await
+        };
+        match dialled {
+            Ok(backend) => return Ok(backend),
             Err(error) => {
                 let workload = context.holder.workload();
                 let addresses = &release.addresses;

@@ -47,7 +47,7 @@ impl Session for HeldSession {
         if let Some(shared) = self.shared.upgrade() {
             elapsed = microseconds(Instant::now().saturating_duration_since(shared.started));
             for (workload, holder) in shared.holders.lock().iter() {
-                current.insert(workload.clone(), holder.count());
+                current.insert(workload.clone(), holder.report());
             }
         }
         let busy = current.values().any(|count| count.held > 0);

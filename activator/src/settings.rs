@@ -11,14 +11,29 @@ pub struct Settings {
     pub max_held_bytes: usize,
     /// How long a request is held before it is given up, counted from its arrival.
     pub hold_timeout: Duration,
-    /// Most requests on one endpoint that wait for their response head. At least 1.
+    /// Most requests of this activator on one endpoint that wait for their response head, over all its ports; the others
+    /// stay held, so that what came together does not fall upon the first endpoint together. At least 1.
     pub endpoint_concurrency: usize,
-    /// Longest that a request waits for `endpoint_concurrency` while an endpoint is ready; it then goes out anyway.
+    /// Longest that a request waits for `endpoint_concurrency` while an endpoint is ready; it then goes out anyway, as it
+    /// does at its deadline. What endpoints leave unanswered by intent, such as long polls, must not keep the others for
+    /// as long as a hold may last.
     pub pacing_limit: Duration,
+    /// Hold deadlines in a row, of requests that came one after the other, after which a route without endpoints is taken
+    /// for broken: its requests are answered at once. At least 1.
+    pub breaker_failures: u32,
+    /// Time from a breaker's opening to the first request that is held again as a probe, doubled after each of them. More
+    /// than zero.
+    pub probe_gap: Duration,
+    /// Longest time between two probes. A workload is kept woken by its probes, so this belongs below the cooldown period
+    /// of its `ScaledObject`.
+    pub probe_gap_limit: Duration,
     /// How long one address may take to accept a connection.
     pub connect_timeout: Duration,
     /// How long an endpoint is left alone after it failed to accept a connection; doubled at each failure in a row.
     pub set_aside: Duration,
+    /// How long it is left alone at least after it took a request and closed the connection without an answer: long enough
+    /// that its end is known where that was the reason.
+    pub unanswered_pause: Duration,
     /// Longest that an endpoint is left alone.
     pub set_aside_limit: Duration,
     /// How long a client may be silent before its connection is taken for one on which the server speaks first.
@@ -39,9 +54,13 @@ impl Default for Settings {
             max_held_bytes: 16 * 1024 * 1024,
             hold_timeout: Duration::from_mins(1),
             endpoint_concurrency: 100,
-            pacing_limit: Duration::from_secs(1),
+            pacing_limit: Duration::from_secs(30),
+            breaker_failures: 3,
+            probe_gap: Duration::from_secs(5),
+            probe_gap_limit: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(1),
             set_aside: Duration::from_millis(25),
+            unanswered_pause: Duration::from_millis(250),
             set_aside_limit: Duration::from_secs(1),
             first_byte_wait: Duration::from_millis(200),
             head_timeout: Duration::from_secs(30),

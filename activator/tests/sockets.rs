@@ -8,8 +8,17 @@ mod support;
 #[path = "sockets/bounds.rs"]
 mod bounds;
 #[cfg(test)]
+#[path = "sockets/breaker.rs"]
+mod breaker;
+#[cfg(test)]
+#[path = "sockets/ending.rs"]
+mod ending;
+#[cfg(test)]
 #[path = "sockets/forwarding.rs"]
 mod forwarding;
+#[cfg(test)]
+#[path = "sockets/handovers.rs"]
+mod handovers;
 #[cfg(test)]
 #[path = "sockets/holding.rs"]
 mod holding;
@@ -19,3 +28,9 @@ mod observing;
 #[cfg(test)]
 #[path = "sockets/opaque.rs"]
 mod opaque;
+#[cfg(test)]
+#[path = "sockets/retrying.rs"]
+mod retrying;
+#[cfg(test)]
+#[path = "sockets/routes.rs"]
+mod routes;

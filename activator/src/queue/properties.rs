@@ -1,36 +1,45 @@
 //! Random histories of a queue against what must hold in each of them.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, net::SocketAddr};
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{tests::route, *};
+
+/// The app's ports that requests come for. Aggregators' endpoints have both; listed ones are listed for one.
+const PORTS: [u16; 2] = [8080, 9000];
 
 const MAX_HELD: usize = 8;
 const MAX_BYTES: usize = 200;
+const BREAKER_FAILURES: u32 = 2;
+const PROBE_GAP_LIMIT: Duration = Duration::from_secs(3);
 
 #[derive(Clone, Copy, Debug)]
 enum Event {
-    Admit(usize),
+    Admit(usize, usize),
     Leave(usize),
     Ready(u8),
     Gone(u8),
+    Listed(usize, u8),
     DialFailed(usize),
     HandOver(usize),
     End(usize),
+    Unanswered(usize, bool),
     Available(bool),
     Pass(u64),
 }
 
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
-        6 => (1..60_usize).prop_map(Event::Admit),
+        6 => (0..PORTS.len(), 1..60_usize).prop_map(|(port, bytes)| Event::Admit(port, bytes)),
         1 => any::<usize>().prop_map(Event::Leave),
         1 => (0..3_u8).prop_map(Event::Ready),
         1 => (0..3_u8).prop_map(Event::Gone),
+        1 => (0..PORTS.len(), 0..8_u8).prop_map(|(port, names)| Event::Listed(port, names)),
         1 => any::<usize>().prop_map(Event::DialFailed),
         3 => any::<usize>().prop_map(Event::HandOver),
         2 => any::<usize>().prop_map(Event::End),
+        1 => any::<(usize, bool)>().prop_map(|(index, again)| Event::Unanswered(index, again)),
         1 => prop::bool::weighted(0.8).prop_map(Event::Available),
         3 => (1..1500_u64).prop_map(Event::Pass),
     ]
@@ -42,11 +51,16 @@ struct Model {
     now: Duration,
     waiting: Vec<Ticket>,
     leaving: Vec<Ticket>,
-    handed: Vec<EndpointId>,
+    handed: Vec<HandedOver>,
     finished: HashSet<Ticket>,
     bytes: HashMap<Ticket, usize>,
     arrived: HashMap<Ticket, Duration>,
-    endpoints: HashSet<u8>,
+    ports: HashMap<Ticket, usize>,
+    reported: HashSet<u8>,
+    /// The endpoints listed for each port, as bits.
+    listed: [u8; PORTS.len()],
+    /// Hold deadlines on each port since an endpoint last accepted a request of it.
+    expired: [u32; PORTS.len()],
     held_time: Duration,
 }
 
@@ -55,10 +69,30 @@ impl Model {
         self.waiting.len() + self.leaving.len()
     }
 
+    /// Whether a port has no endpoint.
+    fn is_bare(&self, port: usize) -> bool {
+        self.reported.is_empty() && self.listed[port] == 0
+    }
+
+    /// Returns who waits on a port.
+    fn line(&self, port: usize) -> impl Iterator<Item = Ticket> {
+        let waiting = self.waiting.iter().copied();
+        waiting.filter(move |ticket| self.ports[ticket] == port)
+    }
+
+    fn take_handed(&mut self, index: usize) -> Option<HandedOver> {
+        let handed = (!self.handed.is_empty()).then(|| index % self.handed.len())?;
+        Some(self.handed.swap_remove(handed))
+    }
+
     fn forget(&mut self, ticket: Ticket) {
         self.waiting.retain(|&waiting| waiting != ticket);
         self.leaving.retain(|&leaving| leaving != ticket);
         self.finished.insert(ticket);
+    }
+
+    fn has_room(&self, bytes: usize) -> bool {
+        self.held() < MAX_HELD && self.held_bytes() + bytes <= MAX_BYTES
     }
 
     fn held_bytes(&self) -> usize {
@@ -78,6 +112,9 @@ fn settings() -> Arc<Settings> {
         hold_timeout: Duration::from_secs(5),
         endpoint_concurrency: 2,
         pacing_limit: Duration::from_secs(1),
+        breaker_failures: BREAKER_FAILURES,
+        probe_gap: Duration::from_secs(1),
+        probe_gap_limit: PROBE_GAP_LIMIT,
         ..Settings::default()
     })
 }
@@ -85,17 +122,24 @@ fn settings() -> Arc<Settings> {
 fn apply(model: &mut Model, queue: &mut Queue, start: Instant, event: Event) {
     let now = start + model.now;
     match event {
-        Event::Admit(bytes) => {
-            let bare = model.endpoints.is_empty();
-            let room = model.held() < MAX_HELD && model.held_bytes() + bytes <= MAX_BYTES;
-            match queue.admit(bytes, now) {
+        Event::Admit(port, bytes) => {
+            let bare = model.is_bare(port);
+            let room = model.has_room(bytes);
+            let usable = queue.endpoints().best(&route(PORTS[port]), now).is_some();
+            match queue.admit(&route(PORTS[port]), bytes, now) {
                 Ok(ticket) => {
                     assert!(room || !bare, "admitted past a bound without an endpoint");
                     model.waiting.push(ticket);
                     model.bytes.insert(ticket, bytes);
+                    model.ports.insert(ticket, port);
                     model.arrived.insert(ticket, model.now);
                 }
                 Err(Refusal::Unavailable(_)) => assert!(bare, "refused though it runs"),
+                Err(Refusal::Broken(broken)) => {
+                    assert!(!usable, "refused though there is an endpoint");
+                    assert!(model.expired[port] >= BREAKER_FAILURES, "has not failed");
+                    assert!(broken.next_probe <= PROBE_GAP_LIMIT, "tried too rarely");
+                }
                 Err(_) => assert!(!room, "refused though there is room"),
             }
         }
@@ -112,13 +156,22 @@ fn apply(model: &mut Model, queue: &mut Queue, start: Instant, event: Event) {
             }
         }
         Event::Ready(name) => {
-            let address = SocketAddr::from(([10, 0, 0, name], 80));
-            queue.endpoint_ready(name.to_string(), vec![address], now);
-            model.endpoints.insert(name);
+            let address = IpAddr::from([10, 0, 0, name]);
+            queue.endpoint_ready(name.to_string(), address, Vec::new(), now);
+            model.reported.insert(name);
         }
         Event::Gone(name) => {
             queue.endpoint_gone(&name.to_string());
-            model.endpoints.remove(&name);
+            model.reported.remove(&name);
+        }
+        Event::Listed(port, names) => {
+            let listed = (0..3_u8).filter(|name| names & (1 << name) != 0);
+            let endpoints = listed.map(|name| ListedEndpoint {
+                uid: name.to_string(),
+                addresses: vec![SocketAddr::from(([10, 0, 1, name], PORTS[port]))],
+            });
+            queue.endpoints_listed(&route(PORTS[port]), endpoints.collect(), now);
+            model.listed[port] = names;
         }
         Event::DialFailed(index) => {
             if let Some(ticket) = pick(&model.leaving, index) {
@@ -132,13 +185,21 @@ fn apply(model: &mut Model, queue: &mut Queue, start: Instant, event: Event) {
             if let Some(ticket) = pick(&model.leaving, index) {
                 let handed = queue.hand_over(ticket, now).unwrap();
                 model.forget(ticket);
-                model.handed.push(handed.endpoint);
+                model.expired[model.ports[&ticket]] = 0;
+                model.handed.push(handed);
             }
         }
         Event::End(index) => {
-            if let Some(endpoint) = pick(&model.handed, index) {
-                queue.end(endpoint);
-                model.handed.swap_remove(index % model.handed.len());
+            if let Some(handed) = model.take_handed(index) {
+                queue.end(&handed);
+            }
+        }
+        Event::Unanswered(index, again) => {
+            if let Some(handed) = model.take_handed(index) {
+                queue.unanswered(&handed, now);
+                if again {
+                    hold_again(model, queue, handed, now);
+                }
             }
         }
         Event::Available(true) => queue.set_availability(Availability::Available),
@@ -153,27 +214,53 @@ fn apply(model: &mut Model, queue: &mut Queue, start: Instant, event: Event) {
     }
 }
 
+fn hold_again(model: &mut Model, queue: &mut Queue, handed: HandedOver, now: Instant) {
+    let ticket = handed.ticket;
+    let room = model.has_room(model.bytes[&ticket]);
+    match queue.hold_again(handed, now) {
+        Ok(held) => {
+            assert_eq!(held, ticket);
+            assert!(room, "held again past a bound");
+            model.finished.remove(&ticket);
+            model.waiting.push(ticket);
+            model.waiting.sort_unstable();
+        }
+        Err(Refusal::Unavailable(_)) => {
+            assert!(
+                model.is_bare(model.ports[&ticket]),
+                "refused though it runs"
+            );
+        }
+        Err(_) => assert!(!room, "refused though there is room"),
+    }
+}
+
 fn decide(model: &mut Model, queue: &mut Queue, start: Instant) {
     while let Some((ticket, decision)) = queue.next_decision(start + model.now) {
+        let port = model.ports[&ticket];
         assert_eq!(
-            Some(&ticket),
-            model.waiting.first(),
-            "not the first in line"
+            Some(ticket),
+            model.line(port).next(),
+            "not the first in its line"
         );
         assert!(!model.finished.contains(&ticket), "decided after its end");
         match decision {
-            Decision::Release(_) => {
-                assert!(!model.endpoints.is_empty(), "released to nobody");
-                model.waiting.remove(0);
+            Decision::Release(release) => {
+                assert!(!model.is_bare(port), "released to nobody");
+                let leads = |address: &SocketAddr| address.port() == PORTS[port];
+                assert!(release.addresses.iter().all(leads), "led to another port");
+                assert!(!release.addresses.is_empty(), "led nowhere");
+                model.waiting.retain(|&waiting| waiting != ticket);
                 model.leaving.push(ticket);
             }
             Decision::Expire(waited) => {
                 assert_eq!(model.arrived[&ticket] + waited, model.now);
                 assert!(waited >= Duration::from_secs(5), "expired early");
+                model.expired[port] += 1;
                 model.forget(ticket);
             }
             Decision::Refuse(_) => {
-                assert!(model.endpoints.is_empty(), "refused though it runs");
+                assert!(model.is_bare(port), "refused though it runs");
                 model.forget(ticket);
             }
         }
@@ -208,8 +295,8 @@ proptest! {
         for ticket in all {
             queue.leave(ticket, start + model.now);
         }
-        for endpoint in model.handed {
-            queue.end(endpoint);
+        for handed in model.handed {
+            queue.end(&handed);
         }
         prop_assert_eq!((queue.held(), queue.held_bytes()), (0, 0));
         prop_assert!(queue.endpoints().iter().all(|known| known.outstanding == 0));

@@ -1,12 +1,28 @@
 //! What becomes of requests in a queue, event by event.
 
+use stillwake_proto::report::Workload;
+
 use super::*;
+use crate::route::TargetPort;
+
+mod failing;
+mod routes;
 
 const SECOND: Duration = Duration::from_secs(1);
 
 struct Fixture {
     queue: Queue,
     start: Instant,
+    route: Arc<Route>,
+}
+
+/// Returns a route to this port of the app.
+pub(crate) fn route(app: u16) -> Arc<Route> {
+    Arc::new(Route {
+        workload: Workload::default(),
+        name: app.to_string(),
+        target: TargetPort::App(app),
+    })
 }
 
 impl Fixture {
@@ -17,18 +33,45 @@ impl Fixture {
             hold_timeout: 60 * SECOND,
             endpoint_concurrency: 2,
             pacing_limit: SECOND,
+            breaker_failures: 3,
+            probe_gap: 5 * SECOND,
+            probe_gap_limit: 30 * SECOND,
             set_aside: SECOND / 10,
+            unanswered_pause: SECOND / 4,
             set_aside_limit: SECOND / 2,
             ..Settings::default()
         };
         change(&mut settings);
         let start = Instant::now();
         let queue = Queue::new(Arc::new(settings), start);
-        Self { queue, start }
+        let route = route(8080);
+        Self {
+            queue,
+            start,
+            route,
+        }
     }
 
     fn admit(&mut self, seconds: f64) -> Ticket {
-        self.queue.admit(10, self.at(seconds)).unwrap()
+        self.try_admit(10, seconds).unwrap()
+    }
+
+    fn try_admit(&mut self, bytes: usize, seconds: f64) -> Result<Ticket, Refusal> {
+        self.queue.admit(&self.route, bytes, self.at(seconds))
+    }
+
+    fn admit_on(&mut self, route: &Arc<Route>, seconds: f64) -> Ticket {
+        self.queue.admit(route, 10, self.at(seconds)).unwrap()
+    }
+
+    /// Returns what is listed for the first route.
+    fn list(&mut self, endpoints: &[(&str, &str)], seconds: f64) {
+        let endpoints = endpoints.iter().map(|(uid, address)| ListedEndpoint {
+            uid: (*uid).into(),
+            addresses: vec![address.parse().unwrap()],
+        });
+        let (endpoints, now) = (endpoints.collect(), self.at(seconds));
+        self.queue.endpoints_listed(&self.route, endpoints, now);
     }
 
     fn at(&self, seconds: f64) -> Instant {
@@ -36,9 +79,11 @@ impl Fixture {
     }
 
     fn ready(&mut self, uid: &str, seconds: f64) {
-        let address = SocketAddr::from(([10, 0, 0, 1], 80));
-        let now = self.at(seconds);
-        self.queue.endpoint_ready(uid.into(), vec![address], now);
+        let (address, now) = (IpAddr::from([10, 0, 0, 1]), self.at(seconds));
+        let ports = [(15080, 8080), (15081, 9000)];
+        let ports = ports.map(|(listen, app)| PortPair { listen, app });
+        self.queue
+            .endpoint_ready(uid.into(), address, ports.into(), now);
     }
 
     fn decisions(&mut self, seconds: f64) -> Vec<(Ticket, Decision)> {
@@ -81,11 +126,11 @@ fn requests_wait_for_an_endpoint_and_go_in_the_order_they_came() {
 fn past_a_bound_the_newcomer_is_refused_and_the_held_stay() {
     let mut fixture = Fixture::new(|_| ());
     let first = fixture.admit(0.0);
-    let full = fixture.queue.admit(991, fixture.at(0.0));
+    let full = fixture.try_admit(991, 0.0);
     assert_eq!(full, Err(Refusal::Bytes));
     fixture.admit(0.0);
     fixture.admit(0.0);
-    let full = fixture.queue.admit(10, fixture.at(0.0));
+    let full = fixture.try_admit(10, 0.0);
     assert_eq!(full, Err(Refusal::Requests));
     assert_eq!(fixture.queue.held(), 3);
     fixture.queue.leave(first, fixture.at(1.0));
@@ -134,7 +179,7 @@ fn an_unavailable_workload_refuses_what_comes_and_what_is_held() {
     fixture.unavailable("paused");
     let refused = (ticket, Decision::Refuse("paused".into()));
     assert_eq!(fixture.decisions(1.0), [refused]);
-    let next = fixture.queue.admit(10, fixture.at(1.0));
+    let next = fixture.try_admit(10, 1.0);
     assert_eq!(next, Err(Refusal::Unavailable("paused".into())));
     fixture.queue.set_availability(Availability::Available);
     fixture.admit(2.0);
@@ -160,7 +205,7 @@ fn an_endpoint_gets_no_more_than_its_share_until_it_answers() {
         .hand_over(tickets[0], fixture.at(1.1))
         .unwrap();
     assert_eq!(fixture.released(1.1), []);
-    fixture.queue.end(handed.endpoint);
+    fixture.queue.answered(&handed);
     assert_eq!(fixture.released(1.2), tickets[2..]);
 }
 
@@ -218,54 +263,26 @@ fn requests_spread_over_endpoints() {
 }
 
 #[test]
-fn after_a_failed_dial_the_request_goes_first_and_elsewhere() {
-    let mut fixture = Fixture::new(|settings| settings.endpoint_concurrency = 1);
-    fixture.ready("a", 0.0);
-    let first = fixture.admit(1.0);
-    assert_eq!(fixture.released(1.0), [first]);
-    let second = fixture.admit(1.0);
-    fixture.queue.dial_failed(first, fixture.at(1.1));
-    assert_eq!(fixture.released(1.1), [], "the only endpoint is set aside");
-    fixture.ready("b", 1.15);
-    assert_eq!(fixture.released(1.15), [first]);
-    assert_eq!(fixture.released(1.2), [second], "it is back after 100 ms");
-}
-
-#[test]
-fn an_endpoint_is_set_aside_for_longer_at_each_failure_up_to_the_limit() {
-    let mut fixture = Fixture::new(|_| ());
-    let ticket = fixture.admit(0.0);
-    fixture.ready("a", 0.0);
-    let mut now = fixture.at(0.0);
-    for pause in [0.1, 0.2, 0.4, 0.5, 0.5] {
-        let decision = fixture.queue.next_decision(now);
-        assert!(matches!(decision, Some((_, Decision::Release(_)))));
-        fixture.queue.dial_failed(ticket, now);
-        let back = fixture.queue.next_wakeup(now).unwrap();
-        assert_eq!(back, now + Duration::from_secs_f64(pause));
-        now = back;
-    }
-}
-
-#[test]
-fn a_request_past_its_deadline_is_dialled_for_once_more_at_most() {
-    let mut fixture = Fixture::new(|_| ());
-    fixture.ready("a", 0.0);
-    fixture.ready("b", 0.0);
-    let ticket = fixture.admit(0.0);
-    assert_eq!(fixture.released(0.0), [ticket]);
-    fixture.queue.dial_failed(ticket, fixture.at(61.0));
-    let expired = (ticket, Decision::Expire(61 * SECOND));
-    assert_eq!(fixture.decisions(61.0), [expired]);
-}
-
-#[test]
 fn an_endpoint_that_is_gone_gets_nothing() {
     let mut fixture = Fixture::new(|_| ());
     fixture.ready("a", 0.0);
     fixture.queue.endpoint_gone("a");
     fixture.admit(1.0);
     assert_eq!(fixture.released(1.0), []);
+}
+
+#[test]
+fn a_wake_knows_its_first_report() {
+    let mut fixture = Fixture::new(|_| ());
+    fixture.queue.report(fixture.at(0.0));
+    let ticket = fixture.admit(1.0);
+    fixture.queue.report(fixture.at(1.25));
+    fixture.queue.report(fixture.at(2.0));
+    fixture.ready("a", 3.0);
+    assert_eq!(fixture.released(3.0), [ticket]);
+    let handed = fixture.queue.hand_over(ticket, fixture.at(3.0)).unwrap();
+    let wake = handed.wake.unwrap();
+    assert_eq!(wake.signalled, Some(fixture.at(1.25)));
 }
 
 #[test]
@@ -294,7 +311,7 @@ fn only_the_first_of_a_wake_tells_of_it_and_all_that_found_nothing_are_cold() {
     let now = fixture.at(4.0);
     let mut told = |ticket| {
         let handed = fixture.queue.hand_over(ticket, now).unwrap();
-        (handed.cold, handed.first)
+        (handed.is_cold(), handed.wake.is_some())
     };
     assert_eq!(told(tickets[0]), (true, true));
     assert_eq!(told(tickets[1]), (true, false));
@@ -351,30 +368,6 @@ fn idle_endpoints_take_turns() {
 }
 
 #[test]
-fn an_endpoint_that_is_ready_again_is_no_longer_set_aside() {
-    let mut fixture = Fixture::new(|_| ());
-    fixture.ready("a", 0.0);
-    let (ticket, _) = sent(&mut fixture, 0.0);
-    fixture.queue.dial_failed(ticket, fixture.at(1.0));
-    assert_eq!(fixture.released(1.01), []);
-    fixture.ready("a", 1.02);
-    assert_eq!(fixture.released(1.02), [ticket]);
-}
-
-#[test]
-fn an_endpoint_that_accepted_starts_over_with_the_shortest_pause() {
-    let mut fixture = Fixture::new(|_| ());
-    fixture.ready("a", 0.0);
-    let (ticket, _) = sent(&mut fixture, 0.0);
-    fixture.queue.dial_failed(ticket, fixture.at(1.0));
-    assert_eq!(fixture.released(1.1), [ticket]);
-    fixture.queue.hand_over(ticket, fixture.at(1.1)).unwrap();
-    let (next, _) = sent(&mut fixture, 2.0);
-    fixture.queue.dial_failed(next, fixture.at(2.0));
-    assert_eq!(fixture.released(2.1), [next]);
-}
-
-#[test]
 fn the_wake_is_told_by_whoever_gets_through_first() {
     let mut fixture = Fixture::new(|settings| settings.endpoint_concurrency = 1);
     let tickets = [0.0; 3].map(|seconds| fixture.admit(seconds));
@@ -385,5 +378,16 @@ fn the_wake_is_told_by_whoever_gets_through_first() {
     fixture.queue.dial_failed(tickets[1], fixture.at(1.2));
     assert_eq!(fixture.released(1.3), tickets[1..2]);
     let handed = fixture.queue.hand_over(tickets[1], fixture.at(1.4));
-    assert!(handed.unwrap().first);
+    assert!(handed.unwrap().wake.is_some());
+}
+
+/// Returns where the only decision of this moment leads.
+fn led(fixture: &mut Fixture, seconds: f64) -> (Ticket, Vec<String>) {
+    match &fixture.decisions(seconds)[..] {
+        [(ticket, Decision::Release(release))] => {
+            let addresses = release.addresses.iter().map(ToString::to_string);
+            (*ticket, addresses.collect())
+        }
+        other => panic!("{other:?}"),
+    }
 }

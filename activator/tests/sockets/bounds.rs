@@ -1,6 +1,12 @@
 //! Past which bound who is told what.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
 use stillwake_activator::Availability;
 use tokio::io::AsyncWriteExt as _;
@@ -139,4 +145,41 @@ async fn an_endpoint_gets_no_more_at_once_than_its_share() {
     for stream in streams {
         assert!(read_all(stream).await.ends_with("done"));
     }
+}
+
+#[tokio::test]
+async fn many_at_once_are_all_served_and_never_more_of_them_at_a_time_than_the_share() {
+    const SHARE: usize = 4;
+    let rig = Rig::with(|settings| {
+        settings.endpoint_concurrency = SHARE;
+        settings.pacing_limit = PATIENCE;
+    })
+    .await;
+    let running = Arc::new(AtomicUsize::new(0));
+    let most = Arc::new(AtomicUsize::new(0));
+    let backend = {
+        let (running, most) = (Arc::clone(&running), Arc::clone(&most));
+        Backend::start(move |mut stream| {
+            let (running, most) = (Arc::clone(&running), Arc::clone(&most));
+            async move {
+                read_head(&mut stream).await;
+                most.fetch_max(running.fetch_add(1, SeqCst) + 1, SeqCst);
+                // Lets others come in, if any were let go.
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                running.fetch_sub(1, SeqCst);
+                respond(&mut stream, "done").await;
+            }
+        })
+        .await
+    };
+    let mut clients = Vec::new();
+    for _ in 0..200 {
+        clients.push(rig.send(GET).await);
+    }
+    rig.until_held(200).await;
+    rig.ready("a", backend.address);
+    for client in clients {
+        assert!(read_all(client).await.ends_with("done"));
+    }
+    assert_eq!((most.load(SeqCst), rig.total("forwarded")), (SHARE, 200));
 }

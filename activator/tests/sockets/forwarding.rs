@@ -1,8 +1,7 @@
 //! What becomes of requests and responses on their way through.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::fmt::Write as _;
 
-use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -13,22 +12,6 @@ use tokio::{
 use crate::support::*;
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: cart\r\n\r\n";
-
-/// Answers the first connection with exactly this and closes; returns the heads it was sent.
-async fn answering(response: &'static str) -> (Backend, Arc<Mutex<Vec<String>>>) {
-    let heads = Arc::new(Mutex::new(Vec::new()));
-    let seen = Arc::clone(&heads);
-    let backend = Backend::start(move |mut stream| {
-        let seen = Arc::clone(&seen);
-        async move {
-            let head = read_head(&mut stream).await;
-            seen.lock().push(head);
-            stream.write_all(response.as_bytes()).await.unwrap();
-        }
-    })
-    .await;
-    (backend, heads)
-}
 
 #[tokio::test]
 async fn a_request_head_arrives_as_it_was_sent() {

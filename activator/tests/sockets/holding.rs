@@ -1,6 +1,6 @@
 //! What is held, released and given up.
 
-use std::{collections::HashSet, time::Duration};
+use std::collections::HashSet;
 
 use tokio::{io::AsyncWriteExt as _, task::JoinSet, time::timeout};
 
@@ -137,49 +137,19 @@ async fn a_gone_endpoint_is_not_dialled() {
 }
 
 #[tokio::test]
-async fn draining_finishes_what_is_held_and_takes_nothing_new() {
+async fn a_request_that_comes_right_after_the_only_endpoint_went_is_held_for_the_next() {
     let rig = Rig::start().await;
-    let backend = Backend::echoing_lines().await;
+    let old = Backend::echoing_lines().await;
+    let address = old.address;
+    rig.ready("old", address);
+    rig.exchange(GET).await;
+    old.stop().await;
     let client = rig.send(GET).await;
     rig.until_held(1).await;
-    rig.drain.cancel();
-    let refused = async {
-        while tokio::net::TcpStream::connect(rig.address).await.is_ok() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    timeout(PATIENCE, refused).await.expect("still listens");
-    assert!(!rig.serving.is_finished());
-    rig.ready("a", backend.address);
+    rig.gone("old");
+    let new = Backend::echoing_lines().await;
+    rig.ready("new", new.address);
     let response = read_all(client).await;
     assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
-    timeout(PATIENCE, rig.serving).await.unwrap().unwrap();
-}
-
-#[tokio::test]
-async fn aborting_answers_what_is_held_and_ends() {
-    let rig = Rig::start().await;
-    let client = rig.send(GET).await;
-    rig.until_held(1).await;
-    rig.abort.cancel();
-    let response = read_all(client).await;
-    assert!(response.starts_with("HTTP/1.1 503 "), "{response}");
-    assert!(response.contains("being stopped"), "{response}");
-    assert_eq!(rig.total("stopped"), 1);
-    timeout(PATIENCE, rig.serving).await.unwrap().unwrap();
-}
-
-#[tokio::test]
-async fn draining_takes_what_the_kernel_has_accepted_already() {
-    let rig = Rig::start().await;
-    let backend = Backend::echoing_lines().await;
-    rig.ready("a", backend.address);
-    // Blocks this runtime's only thread, so the activator cannot have accepted it when the drain begins.
-    let client = std::net::TcpStream::connect(rig.address).unwrap();
-    rig.drain.cancel();
-    client.set_nonblocking(true).unwrap();
-    let mut client = tokio::net::TcpStream::from_std(client).unwrap();
-    client.write_all(GET.as_bytes()).await.unwrap();
-    let response = read_all(client).await;
-    assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
+    assert_eq!((new.accepted(), rig.total("forwarded")), (1, 2));
 }

@@ -1,6 +1,5 @@
 //! What the activator tells aggregators, Prometheus and people.
 
-use prometheus_client::registry::Registry;
 use stillwake_activator::Availability;
 use stillwake_proto::report::{HeldReport, Workload, reporter_frame::Kind};
 use stillwake_reporting::Session;
@@ -114,22 +113,19 @@ async fn each_wake_is_told_once_with_its_times_in_order() {
 #[tokio::test]
 async fn metrics_tell_what_is_held_and_how_requests_ended() {
     let rig = Rig::with(|settings| settings.max_held = 1).await;
-    let mut registry = Registry::default();
-    rig.activator.register_metrics(&mut registry);
-    let scrape = || {
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-        text
-    };
     let _client = rig.send(GET).await;
     rig.until_held(1).await;
     rig.exchange(GET).await;
-    let text = scrape();
+    let text = rig.scrape();
     for line in [
         "stillwake_activator_held_requests 1",
         "stillwake_activator_held_bytes 3",
         "stillwake_activator_requests_total{outcome=\"overflow\"} 1",
         "stillwake_activator_requests_total{outcome=\"forwarded\"} 0",
+        "stillwake_activator_requests_total{outcome=\"broken\"} 0",
+        "stillwake_activator_open_breakers 0",
+        "stillwake_activator_retries_total 0",
+        "stillwake_activator_cold_start_seconds_count{phase=\"total\"} 0",
         "stillwake_activator_wait_seconds_count 0",
         "stillwake_activator_first_byte_seconds_count 0",
     ] {
@@ -139,7 +135,7 @@ async fn metrics_tell_what_is_held_and_how_requests_ended() {
     rig.ready("a", backend.address);
     rig.until_held(0).await;
     eventually("answered", || {
-        let text = scrape();
+        let text = rig.scrape();
         text.contains("stillwake_activator_wait_seconds_count 1")
             && text.contains("stillwake_activator_first_byte_seconds_count 1")
             && text.contains("requests_total{outcome=\"forwarded\"} 1")
@@ -156,4 +152,37 @@ async fn the_debug_state_names_workloads_and_endpoints() {
     assert_eq!(state["availability"], "available");
     assert_eq!(state["endpoints"][0]["uid"], "a");
     assert_eq!(state["endpoints"][0]["address"], "127.0.0.1:15080");
+}
+
+#[tokio::test]
+async fn the_phases_of_a_wake_are_in_histograms() {
+    let rig = Rig::start().await;
+    let backend = Backend::echoing_lines().await;
+    let counts = |expected: [(&'static str, u32); 4]| {
+        let text = rig.scrape();
+        expected.iter().all(|(phase, count)| {
+            let name = "stillwake_activator_cold_start_seconds_count";
+            text.contains(&format!("{name}{{phase=\"{phase}\"}} {count}\n"))
+        })
+    };
+    let mut cold_starts = rig.activator.cold_starts();
+    let client = rig.send(GET).await;
+    rig.until_held(1).await;
+    rig.activator.source().session().report();
+    rig.ready("a", backend.address);
+    read_all(client).await;
+    let told = cold_starts.recv().await.unwrap();
+    let signalled = told.signalled.expect("it was reported");
+    assert!(told.arrived <= signalled && signalled <= told.ready);
+    let once = [("signal", 1), ("ready", 1), ("first_byte", 1), ("total", 1)];
+    eventually("all phases are there", || counts(once)).await;
+
+    rig.gone("a");
+    let client = rig.send(GET).await;
+    rig.until_held(1).await;
+    rig.ready("b", backend.address);
+    read_all(client).await;
+    assert_eq!(cold_starts.recv().await.unwrap().signalled, None);
+    let twice = [("signal", 1), ("ready", 2), ("first_byte", 2), ("total", 2)];
+    eventually("no signal was needed", || counts(twice)).await;
 }

@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use stillwake_activator::{Activator, Availability, EndpointEvent, Settings};
+use parking_lot::Mutex;
+use stillwake_activator::{
+    Activator, Availability, EndpointEvent, ListedEndpoint, PortPair, Route, Settings,
+};
 use stillwake_proto::report::Workload;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -56,7 +59,8 @@ impl Rig {
         let (drain, abort) = (CancellationToken::new(), CancellationToken::new());
         let serving = {
             let (activator, drain, abort) = (activator.clone(), drain.clone(), abort.clone());
-            tokio::spawn(async move { activator.serve(listener, workload(), drain, abort).await })
+            let route = Route::only(workload());
+            tokio::spawn(async move { activator.serve(listener, route, drain, abort).await })
         };
         Self {
             activator,
@@ -71,8 +75,34 @@ impl Rig {
         self.activator.apply(EndpointEvent::Ready {
             workload: workload(),
             uid: uid.into(),
-            addresses: vec![address],
+            address: address.ip(),
+            ports: vec![PortPair {
+                listen: address.port(),
+                app: 8080,
+            }],
         });
+    }
+
+    /// Has the activator serve one more route; returns where.
+    pub(crate) async fn serve_too(&self, route: Route) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (activator, drain, abort) = (
+            self.activator.clone(),
+            self.drain.clone(),
+            self.abort.clone(),
+        );
+        tokio::spawn(async move { activator.serve(listener, route, drain, abort).await });
+        address
+    }
+
+    /// Lists one endpoint for a route.
+    pub(crate) fn list(&self, route: &Route, uid: &str, address: SocketAddr) {
+        let listed = ListedEndpoint {
+            uid: uid.into(),
+            addresses: vec![address],
+        };
+        self.activator.set_listed(route, vec![listed]);
     }
 
     pub(crate) fn gone(&self, uid: &str) {
@@ -108,6 +138,26 @@ impl Rig {
 
     pub(crate) fn state(&self) -> serde_json::Value {
         self.activator.debug_state()["workloads"][0].clone()
+    }
+
+    /// Begins to drain and waits until new connections are refused.
+    pub(crate) async fn drained(&self) {
+        self.drain.cancel();
+        let refused = async {
+            while TcpStream::connect(self.address).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        timeout(PATIENCE, refused).await.expect("still listens");
+    }
+
+    /// Returns what Prometheus is told.
+    pub(crate) fn scrape(&self) -> String {
+        let mut registry = prometheus_client::registry::Registry::default();
+        self.activator.register_metrics(&mut registry);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        text
     }
 
     pub(crate) async fn until_held(&self, held: u64) {
@@ -155,6 +205,13 @@ impl Backend {
         .await
     }
 
+    /// Closes its port.
+    pub(crate) async fn stop(mut self) {
+        self.accepting.abort();
+        let ended = (&mut self.accepting).await;
+        assert!(ended.unwrap_err().is_cancelled());
+    }
+
     /// Returns how many connections it has accepted.
     pub(crate) fn accepted(&self) -> usize {
         self.accepted.load(Ordering::SeqCst)
@@ -165,6 +222,22 @@ impl Drop for Backend {
     fn drop(&mut self) {
         self.accepting.abort();
     }
+}
+
+/// Answers every connection with exactly this and closes; returns the heads it was sent.
+pub(crate) async fn answering(response: &'static str) -> (Backend, Arc<Mutex<Vec<String>>>) {
+    let heads = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&heads);
+    let backend = Backend::start(move |mut stream: TcpStream| {
+        let seen = Arc::clone(&seen);
+        async move {
+            let head = read_head(&mut stream).await;
+            seen.lock().push(head);
+            stream.write_all(response.as_bytes()).await.unwrap();
+        }
+    })
+    .await;
+    (backend, heads)
 }
 
 /// Returns an address on which nothing listens.

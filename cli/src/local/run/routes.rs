@@ -1,6 +1,6 @@
 //! Tells everybody who routes to replicas, in the order that loses no request.
 
-use stillwake_activator::{Activator, EndpointEvent};
+use stillwake_activator::{Activator, EndpointEvent, PortPair};
 use stillwake_aggregator::{Aggregator, MembershipEvent, Pod};
 use stillwake_proto::report::Workload;
 
@@ -33,10 +33,15 @@ impl Observer for Routes {
     }
 
     fn ready(&self, replica: &Identity) {
+        let address = replica.address();
         self.activator.apply(EndpointEvent::Ready {
             workload: self.workload.clone(),
             uid: replica.uid.clone(),
-            addresses: vec![replica.address()],
+            address: address.ip(),
+            ports: vec![PortPair {
+                listen: address.port(),
+                app: replica.port,
+            }],
         });
         self.service.add(&replica.uid, replica.address());
         self.pod(replica, true);
