@@ -5,7 +5,7 @@
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
 use crate::{
-    control::args::{AggregatorArgs, WebhookArgs},
+    control::args::{ActivatorArgs, AggregatorArgs, WebhookArgs},
     local::{hpa, keda, options::Options},
 };
 use clap::{
@@ -42,6 +42,8 @@ pub enum Command {
     Webhook(Box<WebhookArgs>),
     /// Collect what sidecars count, and answer KEDA (in a cluster)
     Aggregator(Box<AggregatorArgs>),
+    /// Hold requests for workloads at zero (in a cluster)
+    Activator(Box<ActivatorArgs>),
     /// The sample app of the demo
     #[command(hide = true)]
     SampleApp(SampleAppArgs),
@@ -344,7 +346,7 @@ fn whole_number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
         .map_err(|_| "give a whole number, 0 or more".to_owned())
 }
 
-fn at_least_one(text: &str) -> Result<usize, String> {
+pub(crate) fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(count) if count > 0 => Ok(count),
         _ => Err("give a whole number of at least 1".to_owned()),

@@ -2,6 +2,7 @@
 //!
 //! What the cluster says comes from `stillwake-cluster`, and is handed to libraries that know nothing of Kubernetes.
 
+pub mod activator;
 pub mod aggregator;
 pub mod args;
 mod certificates;

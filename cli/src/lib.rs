@@ -1,8 +1,8 @@
 //! The `stillwake` command: what people run.
 //!
-//! `stillwake webhook` and `stillwake aggregator` are the control plane in a cluster ([`control`]). In local mode
-//! ([`local`]), `stillwake run` scales a program of yours from 0 to many processes and back by the real sidecar, aggregator
-//! and activator, and `stillwake demo` shows it with a sample app; that needs no Kubernetes.
+//! `stillwake webhook`, `stillwake aggregator` and `stillwake activator` are the control plane in a cluster ([`control`]).
+//! In local mode ([`local`]), `stillwake run` scales a program of yours from 0 to many processes and back by the real
+//! sidecar, aggregator and activator, and `stillwake demo` shows it with a sample app; that needs no Kubernetes.
 
 use std::{ffi::OsString, fmt::Display, io::Write as _, process::ExitCode};
 
@@ -64,6 +64,10 @@ async fn dispatch(command: Command) -> ExitCode {
         Command::Aggregator(args) => {
             let process = args.process.clone();
             role("aggregator", &process, control::aggregator::run(*args)).await
+        }
+        Command::Activator(args) => {
+            let process = args.process.clone();
+            role("activator", &process, control::activator::run(*args)).await
         }
         Command::SampleApp(args) => serve_sample(args).await,
         Command::Guardian => ExitCode::SUCCESS,

@@ -18,6 +18,12 @@ pub use self::cases::{Case, cases};
 /// The oldest Kubernetes that is supported.
 pub const OLDEST_KUBERNETES: &str = "1.29.0";
 
+/// Kinds that helm asks a cluster for, each with the first minor version of Kubernetes 1 that has it.
+const KINDS: [(&str, u32); 1] = [(
+    "admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy",
+    30,
+)];
+
 /// A release of the chart, as helm would install it.
 #[derive(Clone, Debug)]
 pub struct Release {
@@ -40,6 +46,16 @@ impl Release {
             kubernetes: OLDEST_KUBERNETES.to_owned(),
             values,
         }
+    }
+
+    /// Returns what helm has to be told of a cluster that it cannot ask.
+    fn kinds(&self) -> impl Iterator<Item = String> {
+        let minor = self.kubernetes.split('.').nth(1);
+        let minor = minor.and_then(|minor| minor.parse::<u32>().ok());
+        let known = KINDS
+            .into_iter()
+            .filter(move |(_, first)| minor.is_some_and(|minor| minor >= *first));
+        known.map(|(kind, _)| format!("--api-versions={kind}"))
     }
 }
 
@@ -135,6 +151,7 @@ impl Chart {
             .chain(more)
             .copied()
             .map(str::to_owned)
+            .chain(release.kinds())
             .collect();
         self.run(&arguments, folder, &release.values)
     }

@@ -50,6 +50,11 @@ namespace: {{ .root.Release.Namespace }}
 {{ include "stillwake.clusterMetadata" . }}
 {{- end -}}
 
+{{/* The components that there are, with a space between. */}}
+{{- define "stillwake.components" -}}
+webhook aggregator{{ if .Values.activator.enabled }} activator{{ end }}
+{{- end -}}
+
 {{/* An image, given as (dict "root" $ "image" VALUES). */}}
 {{- define "stillwake.image" -}}
 {{- $name := .image.repository -}}
@@ -99,6 +104,21 @@ namespace: {{ .root.Release.Namespace }}
 {{- printf "%s-aggregator.%s:9090" (include "stillwake.fullname" .) .Release.Namespace -}}
 {{- end -}}
 
+{{/*
+Where sidecars and activators report, as a host and a port. The dot at the end spares each of them six of eight questions
+to the name server.
+*/}}
+{{- define "stillwake.reportsAddress" -}}
+{{- $domain := trimSuffix "." .Values.clusterDomain -}}
+{{- printf "%s-reports.%s.svc.%s.:9091" (include "stillwake.fullname" .) .Release.Namespace $domain -}}
+{{- end -}}
+
+{{/* Where sidecars of pods that go away hand over connections. */}}
+{{- define "stillwake.relayAddress" -}}
+{{- $domain := trimSuffix "." .Values.clusterDomain -}}
+{{- printf "%s-activator.%s.svc.%s.:9092" (include "stillwake.fullname" .) .Release.Namespace $domain -}}
+{{- end -}}
+
 {{/* A Deployment up to its pods, given as (dict "root" $ "component" NAME). */}}
 {{- define "stillwake.deployment" -}}
 replicas: {{ (get .root.Values .component).replicas }}
@@ -136,7 +156,11 @@ imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 # The process goes on for drainDelay after SIGTERM, and has the rest for what is under way.
-terminationGracePeriodSeconds: {{ add (trimSuffix "s" .root.Values.drainDelay | int) 30 }}
+{{- $rest := 30 }}
+{{- with $values.hold }}
+{{- $rest = add (trimSuffix "s" .timeout | int) 10 }}
+{{- end }}
+terminationGracePeriodSeconds: {{ add (trimSuffix "s" .root.Values.drainDelay | int) $rest }}
 securityContext:
   runAsNonRoot: true
   {{- with .root.Values.runAsUser }}
@@ -159,7 +183,7 @@ affinity:
 {{- end }}
 {{- $labels := include "stillwake.selectorLabels" . | fromYaml -}}
 {{- $constraints := list -}}
-{{- range $values.topologySpreadConstraints -}}
+{{- range ternary list $values.topologySpreadConstraints (eq (get $values "kind") "DaemonSet") -}}
 {{- $own := dict "labelSelector" (dict "matchLabels" $labels) "matchLabelKeys" (list "pod-template-hash") -}}
 {{- $constraints = append $constraints (ternary . (merge $own .) (hasKey . "labelSelector")) -}}
 {{- end -}}
@@ -169,20 +193,22 @@ topologySpreadConstraints:
 {{- end }}
 {{- end -}}
 
-{{/* A component's container without its arguments, ports and mounts. */}}
+{{/*
+A component's container without its arguments, ports and mounts. Takes variables of the environment that are fields of the
+pod, beside those that all have, as "fields".
+*/}}
 {{- define "stillwake.container" -}}
 {{- $values := get .root.Values .component -}}
+{{- $fields := dict "POD_NAME" "metadata.name" "POD_NAMESPACE" "metadata.namespace" -}}
 image: {{ include "stillwake.image" (dict "root" .root "image" .root.Values.image) | quote }}
 imagePullPolicy: {{ .root.Values.image.pullPolicy }}
 env:
-- name: POD_NAME
+{{- range $name, $field := merge $fields (.fields | default dict) }}
+- name: {{ $name }}
   valueFrom:
     fieldRef:
-      fieldPath: metadata.name
-- name: POD_NAMESPACE
-  valueFrom:
-    fieldRef:
-      fieldPath: metadata.namespace
+      fieldPath: {{ $field }}
+{{- end }}
 {{- with $values.extraEnv }}
 {{ toYaml . }}
 {{- end }}
@@ -214,21 +240,25 @@ securityContext:
 {{- range .root.Values.watchNamespaces }}
 - {{ printf "--watch-namespace=%s" . | quote }}
 {{- end }}
-{{- if eq .root.Values.certificates.mode "self" }}
+- {{ printf "--log=%s" .root.Values.log.filter | quote }}
+- {{ printf "--log-format=%s" .root.Values.log.format | quote }}
+- {{ printf "--drain-delay=%s" .root.Values.drainDelay | quote }}
+{{- end -}}
+
+{{/* Arguments of those that serve TLS. */}}
+{{- define "stillwake.certificateArguments" -}}
+{{- if eq .root.Values.certificates.mode "self" -}}
 - {{ printf "--authorities-secret=%s-authorities" (include "stillwake.fullname" .root) | quote }}
-{{- /* The same for all: each counts on how long the others' certificates live. */}}
+{{- /* The same for both: each counts on how long the other's certificates live. */}}
 {{- with .root.Values.certificates.self }}
 - {{ printf "--authority-lifetime=%s" .authorityLifetime | quote }}
 - {{ printf "--leaf-lifetime=%s" .leafLifetime | quote }}
 - {{ printf "--settle=%s" .settle | quote }}
 - {{ printf "--clock-skew=%s" .clockSkew | quote }}
 {{- end }}
-{{- else }}
+{{- else -}}
 - {{ printf "--certificate-secret=%s" (include "stillwake.certificateSecret" .) | quote }}
-{{- end }}
-- {{ printf "--log=%s" .root.Values.log.filter | quote }}
-- {{ printf "--log-format=%s" .root.Values.log.format | quote }}
-- {{ printf "--drain-delay=%s" .root.Values.drainDelay | quote }}
+{{- end -}}
 {{- end -}}
 
 {{/* Binds a role, given as (dict "root" $ "component" NAME "kind" KIND "role" NAME), to the component. */}}

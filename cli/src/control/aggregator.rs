@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use parking_lot::Mutex;
 use stillwake_aggregator::{
-    Aggregator, MembershipEvent, Notice, Pod, PodTokens, ScaledObject, Settings,
+    Aggregator, MembershipEvent, Notice, Pod, PodTokens, ScaledObject, ServiceAccount, Settings,
 };
 use stillwake_certs::{server::acceptor, trust::Bundle, verifier::ClientVerifier};
 use stillwake_cluster::{
@@ -47,7 +47,11 @@ pub async fn run(args: AggregatorArgs) -> Result<(), RoleError> {
     let mut registry = registry("aggregator");
     let metrics = Metrics::register(&mut registry);
 
-    let tokens = PodTokens::new(&args.token_audience, []);
+    let activators = args.activator_account.clone().map(|name| ServiceAccount {
+        namespace: args.process.namespace.clone(),
+        name,
+    });
+    let tokens = PodTokens::new(&args.token_audience, activators);
     let aggregator = Aggregator::with_identity(Settings::default(), tokens.clone());
     aggregator.register_metrics(&mut registry);
     aggregator.ready_when_synced(process.readiness.latch());

@@ -14,6 +14,9 @@ use stillwake_certs::rotation;
 use stillwake_runtime::logging;
 use stillwake_webhook::{settings, surroundings};
 
+mod activator;
+
+pub use self::activator::{ActivatorArgs, Ports};
 use crate::args::{address, duration, positive_duration};
 
 const AUTHORITY_LIFETIME: &str = "1460days";
@@ -155,6 +158,16 @@ pub struct WebhookArgs {
         help_heading = "Sidecars"
     )]
     pub aggregators: Vec<String>,
+    /// Where sidecars of leaving pods hand over connections, as HOST:PORT of the activator's Service [default: nowhere]
+    #[arg(
+        long = "activator",
+        value_name = "HOST:PORT",
+        help_heading = "Sidecars"
+    )]
+    pub activator: Option<String>,
+    /// How long such sidecars go on to accept connections, with --activator
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration, help_heading = "Sidecars")]
+    pub sidecar_linger: Duration,
     /// Audience of the tokens by which sidecars prove which pod they report for
     #[arg(
         long,
@@ -254,6 +267,8 @@ impl WebhookArgs {
         settings::Settings {
             image_pull_policy: self.sidecar_image_pull_policy.clone(),
             token_audience: self.token_audience.clone(),
+            activator: self.activator.clone(),
+            linger: self.sidecar_linger,
             admin: self.sidecar_admin,
             user: self.sidecar_user.0,
             resources: settings::Resources {
@@ -306,6 +321,9 @@ pub struct AggregatorArgs {
         help_heading = "Who may connect"
     )]
     pub token_audience: String,
+    /// The activator's service account in this namespace: its pods may report what they hold [default: nobody may]
+    #[arg(long, value_name = "NAME", help_heading = "Who may connect")]
+    pub activator_account: Option<String>,
     /// Refuse KEDA without TLS
     #[arg(long, help_heading = "Who may connect")]
     pub require_tls: bool,

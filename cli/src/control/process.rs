@@ -14,7 +14,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::args::ProcessArgs;
 
-/// How long what is in progress may take once nothing new is taken.
+/// How long what is in progress may take once nothing new is taken, unless a role asks for more.
 const FINISH_LIMIT: Duration = Duration::from_secs(10);
 
 /// Reasons why a role could not start or go on.
@@ -114,7 +114,10 @@ pub(super) struct Process {
     pub(super) readiness: Readiness,
     /// What runs beside the admin pages.
     pub(super) background: Background,
-    shutdown: Shutdown,
+    /// How long what is in progress may take once nothing new is taken.
+    pub(super) finish_limit: Duration,
+    /// What signals have asked for: to stop being sent work, before [`Background::stop`], and to break off.
+    pub(super) shutdown: Shutdown,
     drain_delay: Duration,
     admin: TcpListener,
 }
@@ -126,6 +129,7 @@ impl Process {
         Ok(Self {
             readiness: Readiness::default(),
             background: Background::default(),
+            finish_limit: FINISH_LIMIT,
             shutdown: Shutdown::on_signals()?,
             drain_delay: args.drain_delay,
             admin: bind("the admin pages", args.admin)?,
@@ -152,8 +156,8 @@ impl Process {
         let Background { stop, tasks } = self.background;
         stop.cancel();
         tasks.close();
-        if timeout(FINISH_LIMIT, tasks.wait()).await.is_err() {
-            tracing::warn!(limit = ?FINISH_LIMIT, "Stopping although not everything has finished");
+        if timeout(self.finish_limit, tasks.wait()).await.is_err() {
+            tracing::warn!(limit = ?self.finish_limit, "Stopping although not everything has finished");
         }
         end.cancel();
         match pages.await {

@@ -25,6 +25,13 @@ pub fn cases(namespace: &str) -> Vec<Case> {
         },
         needs_other_kinds,
     };
+    let mut on_every_node = case(
+        "an activator on every node",
+        false,
+        json!({"activator": {"kind": "DaemonSet"}}),
+    );
+    // The first that has every kind of which the chart makes use only where it is known.
+    "1.30.0".clone_into(&mut on_every_node.release.kubernetes);
     vec![
         case("defaults", false, json!({})),
         case("everything that can be switched off", false, nothing()),
@@ -56,6 +63,12 @@ pub fn cases(namespace: &str) -> Vec<Case> {
             }}),
         ),
         case("monitors", true, monitors()),
+        on_every_node,
+        case(
+            "no activator",
+            false,
+            json!({"activator": {"enabled": false}}),
+        ),
     ]
 }
 
@@ -67,6 +80,7 @@ fn nothing() -> Value {
         "sidecar": {"user": null, "redirect": false, "resources": {"requests": null}},
         "webhook": without_account("injector"),
         "aggregator": without_account("counter"),
+        "activator": without_account("holder"),
         "networkPolicy": {"enabled": false},
         "podDisruptionBudget": {"enabled": false},
         "priorityClass": {"create": false},
@@ -117,6 +131,7 @@ fn everything(namespace: &str) -> Value {
             "user": 1_000_650_000,
             "defaultPodSecurity": "restricted",
             "adminAddress": "0.0.0.0:15090",
+            "linger": "8s",
         },
         "webhook": component(json!({
             "failurePolicy": "Fail",
@@ -124,6 +139,11 @@ fn everything(namespace: &str) -> Value {
             "configurationAnnotations": {"example.com/note": "any"},
         })),
         "aggregator": component(json!({"requireTls": true, "clientAuthoritiesSecret": "keda"})),
+        "activator": component(json!({
+            "copies": 2,
+            "ports": {"first": 12_000, "last": 12_999},
+            "hold": {"timeout": "30s", "maxHeld": 2_000_000, "maxHeldBytes": 134_217_728},
+        })),
         "networkPolicy": {
             "scalerFrom": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "keda"}}}],
             "adminFrom": [{"ipBlock": {"cidr": "10.0.0.0/8"}}],

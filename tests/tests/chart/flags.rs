@@ -1,4 +1,4 @@
-//! The flags of `stillwake webhook` and `stillwake aggregator`, as the reference page of the command line has them.
+//! The flags of the subcommands that the chart starts, as the reference page of the command line has them.
 //!
 //! That page is what `--help` says, and a test of the command keeps it so.
 

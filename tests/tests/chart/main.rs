@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of a suite are tests as well")]
 
+mod activator;
 mod documents;
 mod flags;
 mod grants;

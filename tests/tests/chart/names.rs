@@ -7,7 +7,7 @@ use stillwake_e2e::chart::{Chart, Release};
 
 use crate::{
     flags,
-    rendered::{CASES, NAMESPACE, render},
+    rendered::{CASES, COMPONENTS, NAMESPACE, render},
 };
 
 #[test]
@@ -107,14 +107,15 @@ fn what_the_programs_are_told_is_what_there_is() {
             reports.name, reports.ports[0]
         );
         assert_eq!(webhook["aggregator"], [address], "{what}");
-        assert_eq!(aggregator["cluster-domain"][0], domain, "{what}");
 
-        for (component, arguments) in [("webhook", &webhook), ("aggregator", &aggregator)] {
+        for component in rendered.components() {
+            let arguments = rendered.arguments(component);
             let admin = flags::port(&arguments["admin"][0]);
             assert!(
                 rendered.container_ports(component).contains(&admin),
                 "{what}"
             );
+            assert_eq!(arguments["cluster-domain"][0], domain, "{what}");
             for probe in ["livenessProbe", "readinessProbe"] {
                 let port = rendered.container(component)[probe]["httpGet"]["port"].as_str();
                 assert_eq!(port, Some("admin"), "{what}");
@@ -149,7 +150,7 @@ fn what_the_programs_are_told_is_what_there_is() {
 fn only_flags_that_the_programs_have_are_given_and_all_of_what_is_set_is() {
     let mut given = BTreeSet::new();
     for (case, rendered) in CASES.iter() {
-        for component in ["webhook", "aggregator"] {
+        for component in rendered.components() {
             let known = flags::known(component);
             for flag in rendered.arguments(component).into_keys() {
                 assert!(
@@ -161,9 +162,16 @@ fn only_flags_that_the_programs_have_are_given_and_all_of_what_is_set_is() {
             }
         }
     }
-    // The pods' names and namespaces come from the environment, and the audience is the same everywhere.
-    let elsewhere = ["namespace", "name", "token-audience"];
-    for component in ["webhook", "aggregator"] {
+    // What the pods are comes from the environment, and the audience is the same everywhere.
+    let elsewhere = [
+        "namespace",
+        "name",
+        "pod-uid",
+        "pod-ip",
+        "node",
+        "token-audience",
+    ];
+    for component in COMPONENTS {
         for flag in flags::known(component) {
             let somewhere = elsewhere.contains(&flag.as_str())
                 || given.contains(&format!("{component} --{flag}"));
@@ -176,9 +184,9 @@ fn only_flags_that_the_programs_have_are_given_and_all_of_what_is_set_is() {
 fn selectors_select_one_component_and_rules_about_it_its_own_ports() {
     for (case, rendered) in CASES.iter() {
         let what = case.name;
-        for component in ["webhook", "aggregator"] {
-            let pods = rendered
-                .pods_of(&rendered.deployment(component)["spec"]["selector"]["matchLabels"]);
+        for component in rendered.components() {
+            let selector = &rendered.workload(component)["spec"]["selector"]["matchLabels"];
+            let pods = rendered.pods_of(selector);
             assert_eq!(pods, [component], "{what}");
         }
         for (kind, selector) in [
@@ -195,9 +203,10 @@ fn selectors_select_one_component_and_rules_about_it_its_own_ports() {
         for policy in rendered.all("NetworkPolicy") {
             let component = policy["metadata"]["labels"]["app.kubernetes.io/component"].as_str();
             let ingress = policy["spec"]["ingress"].as_array().unwrap();
-            let ports: BTreeSet<_> = ingress
-                .iter()
-                .map(|rule| rule["ports"][0]["port"].as_u64().unwrap())
+            let rules = ingress.iter().map(|rule| &rule["ports"][0]);
+            let ports: BTreeSet<_> = rules
+                .filter(|rule| rule.get("endPort").is_none())
+                .map(|rule| rule["port"].as_u64().unwrap())
                 .collect();
             assert_eq!(
                 ports,
@@ -220,7 +229,7 @@ fn selectors_select_one_component_and_rules_about_it_its_own_ports() {
             .iter()
             .map(|class| &class["metadata"]["name"])
         {
-            for component in ["webhook", "aggregator"] {
+            for component in rendered.components() {
                 assert_eq!(
                     &rendered.pod(component)["priorityClassName"],
                     name,
@@ -233,10 +242,32 @@ fn selectors_select_one_component_and_rules_about_it_its_own_ports() {
 
 #[test]
 fn the_notes_have_the_scaled_object_to_paste() {
+    let spec = scaled_object(&json!({}));
+    assert_eq!(spec["minReplicaCount"], 0);
+    // Without these it takes KEDA long to wake what it was not told of, and a workload sleeps before it is known.
+    assert_eq!(spec["pollingInterval"], 5);
+    assert_eq!(spec["initialCooldownPeriod"], spec["cooldownPeriod"]);
+
+    let without = scaled_object(&json!({"enabled": false}));
+    assert_eq!(without["minReplicaCount"], 1);
+    for spec in [spec, without] {
+        // KEDA would start what sleeps whenever no aggregator answers.
+        assert_eq!(spec.get("fallback"), None);
+        let policies =
+            &spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]["scaleUp"]["policies"];
+        assert_eq!(
+            *policies,
+            json!([{"type": "Percent", "value": 900, "periodSeconds": 1}])
+        );
+    }
+}
+
+/// Returns the specification of the object in the notes, with these values of the activator.
+fn scaled_object(activator: &Value) -> Value {
     let release = Release {
         name: "sleepy".to_owned(),
         namespace: NAMESPACE.to_owned(),
-        ..Release::with(json!({"watchNamespaces": ["shop"]}))
+        ..Release::with(json!({"watchNamespaces": ["shop"], "activator": activator}))
     };
     let notes = Chart::find().unwrap().notes(&release).unwrap();
     assert!(
@@ -253,5 +284,5 @@ fn the_notes_have_the_scaled_object_to_paste() {
     });
     assert_eq!(object["spec"]["triggers"], json!([trigger]));
     assert_eq!(object["metadata"]["namespace"], "shop");
-    assert_eq!(object["spec"]["minReplicaCount"], 1);
+    object["spec"].clone()
 }

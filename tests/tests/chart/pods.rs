@@ -11,7 +11,7 @@ use crate::{
 #[test]
 fn all_pods_may_run_where_pods_are_restricted() {
     for (case, rendered) in CASES.iter() {
-        for component in ["webhook", "aggregator"] {
+        for component in rendered.components() {
             let violations = pod_security::violations(rendered.pod(component));
             assert_eq!(violations, [""; 0], "{}: {component}", case.name);
         }
@@ -21,12 +21,21 @@ fn all_pods_may_run_where_pods_are_restricted() {
 #[test]
 fn pods_know_who_they_are() {
     for (case, rendered) in CASES.iter() {
-        for component in ["webhook", "aggregator"] {
+        for component in rendered.components() {
             let environment = rendered.container(component)["env"].as_array().unwrap();
-            for (name, field) in [
+            let of_activator = [
+                ("POD_UID", "metadata.uid"),
+                ("POD_IPS", "status.podIPs"),
+                ("NODE_NAME", "spec.nodeName"),
+            ];
+            let of_activator = of_activator
+                .into_iter()
+                .filter(|_| component == "activator");
+            let of_all = [
                 ("POD_NAME", "metadata.name"),
                 ("POD_NAMESPACE", "metadata.namespace"),
-            ] {
+            ];
+            for (name, field) in of_all.into_iter().chain(of_activator) {
                 let variable = environment
                     .iter()
                     .find(|variable| variable["name"] == name)
@@ -43,9 +52,14 @@ fn pods_know_who_they_are() {
 
 #[test]
 fn the_grace_period_outlasts_the_drain_delay() {
-    for (delay, grace) in [("5s", 35), ("120s", 150)] {
-        let rendered = render(&Release::with(json!({"drainDelay": delay})));
-        for component in ["webhook", "aggregator"] {
+    let render = |values: Value| render(&Release::with(values));
+    for (delay, grace, with_requests_held) in [("5s", 35, 75), ("120s", 150, 190)] {
+        let rendered = render(json!({"drainDelay": delay}));
+        for (component, grace) in [
+            ("webhook", grace),
+            ("aggregator", grace),
+            ("activator", with_requests_held),
+        ] {
             assert_eq!(rendered.arguments(component)["drain-delay"], [delay]);
             assert_eq!(
                 rendered.pod(component)["terminationGracePeriodSeconds"],
@@ -53,6 +67,11 @@ fn the_grace_period_outlasts_the_drain_delay() {
             );
         }
     }
+    let rendered = render(json!({"activator": {"hold": {"timeout": "300s"}}}));
+    assert_eq!(
+        rendered.pod("activator")["terminationGracePeriodSeconds"],
+        315
+    );
 }
 
 #[test]
@@ -80,6 +99,9 @@ fn large_numbers_are_written_out() {
     assert_eq!(webhook["sidecar-user"], ["1000650000"]);
     assert_eq!(webhook["sidecar-memory-request"], ["16777216"]);
     assert_eq!(webhook["sidecar-cpu-request"], ["0.5"]);
+    let activator = rendered.arguments("activator");
+    assert_eq!(activator["max-held"], ["2000000"]);
+    assert_eq!(activator["max-held-bytes"], ["134217728"]);
     assert_eq!(
         rendered.pod("webhook")["securityContext"]["runAsUser"],
         1_000_650_000

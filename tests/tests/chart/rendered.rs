@@ -11,6 +11,9 @@ use stillwake_e2e::chart::{Case, Chart, Release, cases};
 /// The namespace of the cases: neither the default nor the one in the README.
 pub(crate) const NAMESPACE: &str = "autoscaling";
 
+/// What the chart can start, by the names of the subcommands.
+pub(crate) const COMPONENTS: [&str; 3] = ["aggregator", "webhook", "activator"];
+
 /// All cases, rendered once.
 pub(crate) static CASES: LazyLock<Vec<(Case, Rendered)>> = LazyLock::new(|| {
     let cases = cases(NAMESPACE).into_iter();
@@ -67,17 +70,27 @@ impl Rendered {
         })
     }
 
-    pub(crate) fn deployment(&self, component: &str) -> &Value {
-        let deployments = self.all("Deployment").into_iter();
-        let mut own = deployments.filter(|object| {
-            object["metadata"]["labels"]["app.kubernetes.io/component"] == component
-        });
-        own.next()
-            .unwrap_or_else(|| panic!("there is no Deployment of {component}"))
+    /// The components that there are.
+    pub(crate) fn components(&self) -> impl Iterator<Item = &'static str> {
+        let there = |component: &&str| self.workload_if_any(component).is_some();
+        COMPONENTS.into_iter().filter(there)
+    }
+
+    /// The Deployment or `DaemonSet` of a component.
+    pub(crate) fn workload(&self, component: &str) -> &Value {
+        self.workload_if_any(component)
+            .unwrap_or_else(|| panic!("there is no workload of {component}"))
+    }
+
+    fn workload_if_any(&self, component: &str) -> Option<&Value> {
+        let kinds = ["Deployment", "DaemonSet"].into_iter();
+        let mut workloads = kinds.flat_map(|kind| self.all(kind));
+        workloads
+            .find(|object| object["metadata"]["labels"]["app.kubernetes.io/component"] == component)
     }
 
     pub(crate) fn pod(&self, component: &str) -> &Value {
-        &self.deployment(component)["spec"]["template"]["spec"]
+        &self.workload(component)["spec"]["template"]["spec"]
     }
 
     pub(crate) fn container(&self, component: &str) -> &Value {
@@ -120,9 +133,8 @@ impl Rendered {
             !wanted.is_empty(),
             "this selects every pod of the namespace"
         );
-        let components = ["aggregator", "webhook"].into_iter();
-        let selected = components.filter(|component| {
-            let labels = &self.deployment(component)["spec"]["template"]["metadata"]["labels"];
+        let selected = self.components().filter(|component| {
+            let labels = &self.workload(component)["spec"]["template"]["metadata"]["labels"];
             wanted.iter().all(|(key, value)| labels[key] == *value)
         });
         selected.collect()

@@ -58,6 +58,13 @@ fn a_key_that_there_is_not_is_refused_and_named() {
             "'enable'",
         ),
         (json!({"networkPolicy": {"ingress": []}}), "'ingress'"),
+        (json!({"activator": {"requireTls": true}}), "'requireTls'"),
+        (json!({"activator": {"hold": {"max": 1}}}), "'max'"),
+        (json!({"activator": {"ports": {"range": "1-2"}}}), "'range'"),
+        (
+            json!({"activator": {"admissionPolicy": {"enable": true}}}),
+            "'enable'",
+        ),
     ]);
 }
 
@@ -97,6 +104,38 @@ fn a_component_s_value_that_makes_no_sense_is_refused_and_named() {
         (
             json!({"aggregator": {"requireTls": "yes"}}),
             "/aggregator/requireTls",
+        ),
+        (json!({"sidecar": {"linger": "long"}}), "/sidecar/linger"),
+    ]);
+    let activator = |values: Value| json!({"activator": values});
+    assert_refused(&[
+        (activator(json!({"enabled": "no"})), "/activator/enabled"),
+        (activator(json!({"kind": "StatefulSet"})), "/activator/kind"),
+        (activator(json!({"replicas": 0})), "/activator/replicas"),
+        (activator(json!({"copies": 0})), "/activator/copies"),
+        (
+            activator(json!({"ports": {"first": 80}})),
+            "/activator/ports/first",
+        ),
+        (
+            activator(json!({"ports": {"last": 70_000}})),
+            "/activator/ports/last",
+        ),
+        (
+            activator(json!({"ports": {"first": 30_000}})),
+            "activator.ports: the first, 30000, is after the last, 29999",
+        ),
+        (
+            activator(json!({"hold": {"timeout": "1m"}})),
+            "/activator/hold/timeout",
+        ),
+        (
+            activator(json!({"hold": {"timeout": "0s"}})),
+            "/activator/hold/timeout",
+        ),
+        (
+            activator(json!({"hold": {"maxHeldBytes": "16Mi"}})),
+            "/activator/hold/maxHeldBytes",
         ),
     ]);
 }
