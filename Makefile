@@ -9,6 +9,8 @@ CARGO_DENY := $(CACHE)/tools/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 FUZZ_TIME ?= 600
+SOAK_REQUESTS ?= 1000000
+SOAK_CYCLES ?= 50
 
 # What the test cluster is made of: names of folders in tests/cluster/modules.
 KUBERNETES ?= 1.37
@@ -20,7 +22,7 @@ TEST_CLUSTER := cargo run --quiet --locked -p stillwake-test-cluster --
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint docs deny advisories unit chart local servers cluster cluster-down cluster-status cluster-images cluster-tests \
-	nightly kubectl sidecar images footprint fuzz rust
+	soak nightly kubectl sidecar images footprint fuzz rust
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -85,6 +87,10 @@ cluster-images: rust ## Build the suites' images, the release's among them, and 
 
 cluster-tests: rust ## The suites on a real Kubernetes with KEDA: on the one that runs, or on one of their own
 	NODES=$(NODES) TEST_CLUSTER="$(TEST_CLUSTER)" tests/cluster-suites.sh
+
+soak: rust ## A million numbered requests on the running cluster, while all comes and goes (hours; SOAK_REQUESTS, SOAK_CYCLES)
+	STILLWAKE_SOAK_REQUESTS=$(SOAK_REQUESTS) STILLWAKE_SOAK_CYCLES=$(SOAK_CYCLES) \
+		cargo test --locked -p stillwake-e2e --features cluster --test cluster_zero loss -- --nocapture
 
 nightly: rust ## What takes longer: the oldest versions that are supported, five steady minutes, and twenty starts in a row
 	STILLWAKE_STARTS=20 cargo test --locked -p stillwake-test-cluster --features cluster --test starts -- --nocapture

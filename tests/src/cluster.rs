@@ -23,6 +23,7 @@ pub mod sidecars;
 pub mod stillwake;
 pub mod watching;
 pub mod web;
+pub mod zero;
 
 use std::{
     any::Any,

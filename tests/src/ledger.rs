@@ -87,6 +87,11 @@ impl Ledger {
         sent.count() as f64 / window.as_secs_f64()
     }
 
+    /// Returns how many requests were sent so far.
+    pub fn sent(&self) -> u64 {
+        self.entries.lock().len() as u64
+    }
+
     /// All entries so far.
     pub fn entries(&self) -> BTreeMap<u64, Entry> {
         self.entries.lock().clone()

@@ -19,6 +19,7 @@ pub mod local;
 pub mod payload;
 pub mod processes;
 pub mod raw;
+pub mod settings;
 pub mod wait;
 
 /// Carries a request's id from the client to the app and back.

@@ -11,11 +11,13 @@ use super::{
     watching,
 };
 
-/// A `ScaledObject` of a Deployment of the same name.
+/// A `ScaledObject` of a workload of the same name.
 #[derive(Clone, Debug)]
 pub struct Scaling {
     /// What both are called.
     pub name: String,
+    /// The workload's kind, of the API group `apps`.
+    pub kind: String,
     /// `minReplicaCount`.
     pub min: usize,
     /// `maxReplicaCount`.
@@ -41,6 +43,7 @@ impl Scaling {
         let metadata = metadata.map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
         Self {
             name: name.to_owned(),
+            kind: "Deployment".to_owned(),
             min: 1,
             max: 10,
             polling: Duration::from_secs(5),
@@ -77,6 +80,7 @@ impl Scaling {
         let triggers: Vec<_> = [ours].into_iter().chain(self.others.clone()).collect();
         let values = [
             ("name", self.name.clone()),
+            ("kind", self.kind.clone()),
             ("min", self.min.to_string()),
             ("max", self.max.to_string()),
             ("polling", self.polling.as_secs().to_string()),

@@ -50,16 +50,19 @@ pub enum Component {
     Webhook,
     /// Collects what sidecars count, and answers KEDA.
     Aggregator,
+    /// Holds requests of workloads at zero.
+    Activator,
 }
 
 impl Component {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Webhook, Self::Aggregator];
+    pub const ALL: [Self; 3] = [Self::Webhook, Self::Aggregator, Self::Activator];
 
     fn name(self) -> &'static str {
         match self {
             Self::Webhook => "webhook",
             Self::Aggregator => "aggregator",
+            Self::Activator => "activator",
         }
     }
 }

@@ -1,0 +1,201 @@
+//! Workloads at zero: how they get there, and what stands in for them there.
+//!
+//! What comes of requests then is the suites' own.
+
+use std::{io::ErrorKind, net::SocketAddr, time::Duration};
+
+use anyhow::{Context, ensure};
+use k8s_openapi::api::{
+    apps::v1::Deployment, core::v1::Pod, core::v1::Service, discovery::v1::EndpointSlice,
+};
+use kube::{Api, api::ListParams, runtime::watcher};
+use tokio::{net::TcpStream, time::timeout};
+
+use super::{
+    Namespace,
+    scaling::Scaling,
+    scene::Scene,
+    stillwake::Stillwake,
+    watching,
+    web::{self, Web},
+};
+use crate::wait;
+
+/// Selects the slices of all activators.
+const OURS: &str = "endpointslice.kubernetes.io/managed-by=stillwake.dev";
+
+/// Returns a `ScaledObject` that lets its workload sleep soon, with the aggregator's defaults else.
+pub fn scaling(name: &str, metadata: &[(&str, &str)]) -> Scaling {
+    Scaling {
+        name: name.to_owned(),
+        min: 0,
+        polling: Duration::from_secs(1),
+        cooldown: Duration::from_secs(2),
+        ..Scene::scaling(metadata, &[])
+    }
+}
+
+/// Starts a Deployment and its Service, scales it, and returns where the Service answers once the workload sleeps.
+///
+/// # Errors
+///
+/// When one of them does not come up, or the workload does not sleep.
+pub async fn put_to_sleep(
+    namespace: &Namespace,
+    stillwake: &Stillwake,
+    web: &Web,
+    scaling: &Scaling,
+) -> anyhow::Result<SocketAddr> {
+    let (_, service) = web.start(namespace).await?;
+    scaling.start(namespace, stillwake).await?;
+    until_asleep(namespace, &web.name).await?;
+    Ok(service)
+}
+
+/// Returns the address of a Service's first port, whether anybody answers there or not.
+///
+/// # Errors
+///
+/// When it has none.
+pub async fn address(namespace: &Namespace, service: &str) -> anyhow::Result<SocketAddr> {
+    let found = namespace.api::<Service>().get(service).await?;
+    let spec = found.spec.unwrap_or_default();
+    let address = spec.cluster_ip.context("the Service has no address")?;
+    let ports = spec.ports.unwrap_or_default();
+    let port = ports.first().context("the Service has no port")?.port;
+    Ok(SocketAddr::new(address.parse()?, u16::try_from(port)?))
+}
+
+/// Waits until a Deployment has no replica, is to have none, and its Service of the same name leads to activators.
+///
+/// # Errors
+///
+/// When that does not come about.
+pub async fn until_asleep(namespace: &Namespace, name: &str) -> anyhow::Result<()> {
+    let deployments = namespace.api::<Deployment>();
+    watching::until(&deployments, name, "sleep", |deployment| {
+        let deployment = deployment.ok_or_else(|| "there is none".to_owned())?;
+        let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas);
+        let status = deployment.status.clone().unwrap_or_default();
+        let there = status.replicas.unwrap_or_default();
+        if wanted == Some(0) && there == 0 {
+            Ok(())
+        } else {
+            Err(format!("{wanted:?} replicas wanted, {there} there"))
+        }
+    })
+    .await?;
+    let selected = watcher::Config::default().labels(&format!("app={name}"));
+    let what = format!("the end of the pods of {name}");
+    watching::until_all::<Pod, _, _>(&namespace.api(), selected, &what, |pods| {
+        if pods.is_empty() {
+            Ok(())
+        } else {
+            Err(watching::phases(pods))
+        }
+    })
+    .await?;
+    until_served(namespace, name, true).await
+}
+
+/// Waits until a Service leads to activators, or does not any more.
+///
+/// # Errors
+///
+/// When that does not come about.
+pub async fn until_served(
+    namespace: &Namespace,
+    service: &str,
+    served: bool,
+) -> anyhow::Result<()> {
+    let selected =
+        watcher::Config::default().labels(&format!("{OURS},kubernetes.io/service-name={service}"));
+    let what = format!("the activators' slices of {service} (ready: {served})");
+    watching::until_all::<EndpointSlice, _, _>(&namespace.api(), selected, &what, |slices| {
+        let ready = slices.values().filter(|slice| is_ready(slice)).count();
+        let is_served = ready > 0 && ready == slices.len();
+        let is_right = if served { is_served } else { ready == 0 };
+        is_right
+            .then_some(())
+            .ok_or_else(|| format!("{ready} of {} ready", slices.len()))
+    })
+    .await
+}
+
+/// Returns all slices of activators in a namespace.
+///
+/// # Errors
+///
+/// When the API server does not answer.
+pub async fn slices(namespace: &Namespace) -> anyhow::Result<Vec<EndpointSlice>> {
+    let all: Api<EndpointSlice> = namespace.api();
+    Ok(all.list(&ListParams::default().labels(OURS)).await?.items)
+}
+
+/// Returns whether a slice draws connections.
+pub fn is_ready(slice: &EndpointSlice) -> bool {
+    let mut endpoints = slice.endpoints.iter();
+    endpoints.any(|endpoint| {
+        let conditions = endpoint.conditions.as_ref();
+        conditions.and_then(|conditions| conditions.ready) == Some(true)
+    })
+}
+
+/// Waits until no slice of an activator is left in a namespace.
+///
+/// # Errors
+///
+/// When some stay.
+pub async fn until_no_slice(namespace: &Namespace) -> anyhow::Result<()> {
+    let selected = watcher::Config::default().labels(OURS);
+    let what = "the end of the activators' slices";
+    watching::until_all::<EndpointSlice, _, _>(&namespace.api(), selected, what, |slices| {
+        let names: Vec<_> = slices.keys().collect();
+        names
+            .is_empty()
+            .then_some(())
+            .ok_or_else(|| format!("{names:?}"))
+    })
+    .await
+}
+
+/// Returns an app that takes traffic a second after it listens at the latest, and asks for the sidecar.
+pub fn app(name: &str) -> Web {
+    Web {
+        linger: Duration::ZERO,
+        readiness: web::http_probe(web::By::Number),
+        ..Web::new(name).label(super::pods::INJECT, "enabled")
+    }
+}
+
+/// Fails unless a Deployment sleeps.
+///
+/// # Errors
+///
+/// When it does not.
+pub async fn ensure_asleep(namespace: &Namespace, name: &str) -> anyhow::Result<()> {
+    let deployment = namespace.api::<Deployment>().get(name).await?;
+    let wanted = deployment.spec.and_then(|spec| spec.replicas);
+    ensure!(wanted == Some(0), "{name} is to have {wanted:?} replicas");
+    Ok(())
+}
+
+/// Far below the time for which requests are held.
+pub const AT_ONCE: Duration = Duration::from_secs(10);
+
+/// Waits until a Service refuses connections, none of which may hang.
+///
+/// # Errors
+///
+/// When somebody goes on accepting, or nobody says anything.
+pub async fn until_refused(service: SocketAddr) -> anyhow::Result<()> {
+    wait::until("refused connections", watching::PATIENCE, async || {
+        let dialled = timeout(AT_ONCE, TcpStream::connect(service)).await;
+        match dialled.context("a connection hangs")? {
+            Ok(_) => anyhow::bail!("somebody accepts"),
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    })
+    .await
+}

@@ -1,0 +1,151 @@
+//! What a user does to a workload that sleeps, and what its clients meet then.
+
+use anyhow::ensure;
+use http::StatusCode;
+use k8s_openapi::api::core::v1::Service;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use serde_json::json;
+use stillwake_e2e::{
+    client,
+    cluster::{self, Failure, Namespace, pods, scene::WEB, stillwake::Stillwake, watching, zero},
+    wait,
+};
+use tokio::time::Instant;
+
+#[test]
+fn a_paused_workload_answers_at_once_with_the_reason_and_wakes_when_it_goes_on()
+-> Result<(), Failure> {
+    cluster::run("paused", async |namespace| {
+        let stillwake = Stillwake::with_defaults(namespace).await?;
+        let scaling = zero::scaling(WEB, &[("targetConcurrency", "10")]);
+        let web = zero::app(WEB);
+        let service = zero::put_to_sleep(namespace, &stillwake, &web, &scaling).await?;
+        pause(namespace, Some("true")).await?;
+        wait::until(
+            "the word that it is paused",
+            watching::PATIENCE,
+            async || {
+                let asked = Instant::now();
+                let answer = client::get(service, "/").await?;
+                ensure!(
+                    answer.status == StatusCode::SERVICE_UNAVAILABLE
+                        && answer.text().contains("paused"),
+                    "{} {}",
+                    answer.status,
+                    answer.text()
+                );
+                ensure!(
+                    asked.elapsed() < zero::AT_ONCE,
+                    "after {:?}",
+                    asked.elapsed()
+                );
+                anyhow::Ok(())
+            },
+        )
+        .await?;
+        zero::ensure_asleep(namespace, WEB).await?;
+        pause(namespace, None).await?;
+        wait::until("an answer", watching::PATIENCE, async || {
+            let answer = client::get(service, "/").await?;
+            ensure!(answer.status == StatusCode::OK, "{}", answer.text());
+            anyhow::Ok(())
+        })
+        .await
+    })
+}
+
+async fn pause(namespace: &Namespace, value: Option<&str>) -> anyhow::Result<()> {
+    let patch = json!({"metadata": {"annotations": {"autoscaling.keda.sh/paused": value}}});
+    let objects = namespace.scaled_objects();
+    objects
+        .patch(WEB, &PatchParams::default(), &Patch::Merge(&patch))
+        .await?;
+    Ok(())
+}
+
+#[test]
+fn what_is_deleted_at_zero_leaves_plain_kubernetes() -> Result<(), Failure> {
+    cluster::run("deleted at zero", async |namespace| {
+        let stillwake = Stillwake::with_defaults(namespace).await?;
+        let scaling = zero::scaling(WEB, &[("targetConcurrency", "10")]);
+        let web = zero::app(WEB);
+        zero::put_to_sleep(namespace, &stillwake, &web, &scaling).await?;
+        // The Service goes and comes back.
+        let services = namespace.api::<Service>();
+        services.delete(WEB, &DeleteParams::default()).await?;
+        zero::until_no_slice(namespace).await?;
+        web_without_replicas(namespace).await?;
+        zero::until_served(namespace, WEB, true).await?;
+        let again = zero::address(namespace, WEB).await?;
+        let answer = client::get(again, "/").await?;
+        ensure!(answer.status == StatusCode::OK, "{}", answer.text());
+        zero::until_asleep(namespace, WEB).await?;
+        // Nobody would wake it any more.
+        let objects = namespace.scaled_objects();
+        objects.delete(WEB, &DeleteParams::default()).await?;
+        zero::until_no_slice(namespace).await?;
+        zero::until_refused(again).await?;
+        Ok(())
+    })
+}
+
+/// Applies the app and its Service with no replica, as they are while it sleeps.
+async fn web_without_replicas(namespace: &Namespace) -> anyhow::Result<()> {
+    let mut web = zero::app(WEB);
+    web.replicas = 0;
+    web.apply(namespace).await
+}
+
+#[test]
+fn what_cannot_be_served_says_so() -> Result<(), Failure> {
+    cluster::run("not served", async |namespace| {
+        let stillwake = Stillwake::with_defaults(namespace).await?;
+        let others = format!(
+            "
+apiVersion: v1
+kind: Service
+metadata: {{name: headless}}
+spec: {{clusterIP: None, selector: {{app: {WEB}}}, ports: [{{port: 80, targetPort: http}}]}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: datagrams}}
+spec: {{selector: {{app: {WEB}}}, ports: [{{port: 53, protocol: UDP}}]}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: local}}
+spec: {{internalTrafficPolicy: Local, selector: {{app: {WEB}}}, ports: [{{port: 80, targetPort: http}}]}}"
+        );
+        namespace.apply(&others, &[]).await?;
+        let scaling = zero::scaling(WEB, &[("targetConcurrency", "10")]);
+        let web = zero::app(WEB);
+        zero::put_to_sleep(namespace, &stillwake, &web, &scaling).await?;
+        for (name, reason, words) in [
+            ("headless", "StillwakeNotServed", "headless"),
+            ("datagrams", "StillwakeNotServed", "no TCP port"),
+            ("local", "StillwakeLocalTraffic", "DaemonSet"),
+        ] {
+            let event = pods::event(namespace, reason, |message| message.contains(words)).await?;
+            let regarding = &event.involved_object;
+            ensure!(
+                regarding.kind.as_deref() == Some("Service")
+                    && regarding.name.as_deref() == Some(name)
+                    && regarding.uid.is_some(),
+                "{event:?}"
+            );
+        }
+        let names: Vec<_> = zero::slices(namespace)
+            .await?
+            .into_iter()
+            .filter_map(|slice| slice.metadata.name)
+            .collect();
+        ensure!(
+            names
+                .iter()
+                .all(|name| !name.starts_with("headless") && !name.starts_with("datagrams")),
+            "{names:?}"
+        );
+        Ok(())
+    })
+}

@@ -1,0 +1,10 @@
+//! Workloads at zero: their clients notice nothing but a pause.
+
+mod crowd;
+mod failing;
+mod gateway;
+mod kinds;
+mod lifecycle;
+mod loss;
+mod outage;
+mod wake;
