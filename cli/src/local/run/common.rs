@@ -4,7 +4,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, pin::pin, time::Duration};
 
-use stillwake_activator::{self as activator, Activator, Availability};
+use stillwake_activator::{self as activator, Activator, Availability, Route};
 use stillwake_aggregator::{self as aggregator, Aggregator, MembershipEvent, ScaledObject};
 use stillwake_proto::report::{Endpoint, Hello, Role, Workload};
 use stillwake_reporting::{Reporter, ReportingConfig, random_epoch};
@@ -161,7 +161,7 @@ impl Common {
     /// Takes the Service's connections until it makes no more. What is still held when `grace` has passed after that
     /// is answered with 503.
     pub(super) fn spawn_activator(&self, listener: TcpListener, grace: Duration) -> JoinHandle<()> {
-        let (activator, workload) = (self.activator.clone(), self.workload.clone());
+        let (activator, route) = (self.activator.clone(), Route::only(self.workload.clone()));
         let (drain, abort) = (self.stages.settled.clone(), self.stages.abort.child_token());
         tokio::spawn(async move {
             let overdue = async {
@@ -173,7 +173,7 @@ impl Common {
                 );
                 abort.cancel();
             };
-            let serving = activator.serve(listener, workload, drain.clone(), abort.clone());
+            let serving = activator.serve(listener, route, drain.clone(), abort.clone());
             let mut serving = pin!(serving);
             tokio::select! {
                 () = &mut serving => return,
