@@ -38,7 +38,7 @@ mod reports;
 const ENDPOINTS: usize = 256;
 
 /// How long the API server may take to hear that nothing is published any more.
-const WITHDRAW_LIMIT: Duration = Duration::from_secs(10);
+const WITHDRAW_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long connections may take to end once all that was held has been answered.
 const LAST: Duration = Duration::from_secs(5);

@@ -360,8 +360,11 @@ async fn a_request_that_hangs_holds_up_nothing_else() {
     fixture.server.hang(&fixture.path("web"));
     fixture.serve("web", &[Family::IPv4]);
     sleep(Duration::from_secs(3)).await;
+    let asked = Instant::now();
     fixture.listen("cart");
     fixture.until_there(&[("cart", true), ("web", true)]).await;
+    let elapsed = asked.elapsed();
+    assert!(elapsed < Duration::from_secs(1), "{elapsed:?}");
     until("it is given up", || {
         fixture.handle.debug_state()["published"][0]["failures"] == 1
     })
