@@ -158,7 +158,7 @@ imagePullSecrets:
 # The process goes on for drainDelay after SIGTERM, and has the rest for what is under way.
 {{- $rest := 30 }}
 {{- with $values.hold }}
-{{- $rest = add (trimSuffix "s" .timeout | int) 10 }}
+{{- $rest = add (trimSuffix "s" .timeout | int) 40 }}
 {{- end }}
 terminationGracePeriodSeconds: {{ add (trimSuffix "s" .root.Values.drainDelay | int) $rest }}
 securityContext:

@@ -50,7 +50,7 @@ const LAST: Duration = Duration::from_secs(5);
 /// Fails if a flag is of no use, a port cannot be had, or there is no way to the API server.
 pub async fn run(args: ActivatorArgs) -> Result<(), RoleError> {
     let mut process = Process::begin(&args.process)?;
-    process.finish_limit = args.hold_timeout + LAST * 2;
+    process.finish_limit = WITHDRAW_LIMIT + args.hold_timeout + LAST;
     let relay = bind("sidecars that leave", args.relay)?;
     let client = connect("activator").await?;
     let mut registry = registry("activator");

@@ -53,7 +53,7 @@ fn pods_know_who_they_are() {
 #[test]
 fn the_grace_period_outlasts_the_drain_delay() {
     let render = |values: Value| render(&Release::with(values));
-    for (delay, grace, with_requests_held) in [("5s", 35, 75), ("120s", 150, 190)] {
+    for (delay, grace, with_requests_held) in [("5s", 35, 105), ("120s", 150, 220)] {
         let rendered = render(json!({"drainDelay": delay}));
         for (component, grace) in [
             ("webhook", grace),
