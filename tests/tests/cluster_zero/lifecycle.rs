@@ -97,6 +97,24 @@ async fn web_without_replicas(namespace: &Namespace) -> anyhow::Result<()> {
 }
 
 #[test]
+fn an_uninstall_at_zero_leaves_no_slice_and_no_black_hole() -> Result<(), Failure> {
+    cluster::run("uninstalled at zero", async |namespace| {
+        let home = namespace.another("home", &[], &[]).await?;
+        let stillwake = Stillwake::apart(&home, namespace, &json!({})).await?;
+        let scaling = zero::scaling(WEB, &[("targetConcurrency", "10")]);
+        let web = zero::app(WEB);
+        let service = zero::put_to_sleep(namespace, &stillwake, &web, &scaling).await?;
+        let answer = client::get(service, "/").await?;
+        ensure!(answer.status == StatusCode::OK, "{}", answer.text());
+        zero::until_asleep(namespace, WEB).await?;
+        // Takes away the right to write before the activators have ended.
+        stillwake.uninstall().await?;
+        zero::until_no_slice(namespace).await?;
+        zero::until_refused(service).await
+    })
+}
+
+#[test]
 fn what_cannot_be_served_says_so() -> Result<(), Failure> {
     cluster::run("not served", async |namespace| {
         let stillwake = Stillwake::with_defaults(namespace).await?;
