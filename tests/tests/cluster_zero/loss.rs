@@ -26,7 +26,7 @@ use stillwake_e2e::{
     settings::setting,
     wait,
 };
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::gateway::Gateway;
@@ -37,7 +37,7 @@ const REQUESTS: &str = "STILLWAKE_SOAK_REQUESTS";
 /// How often the workload wakes at least, instead of 8 times.
 const CYCLES: &str = "STILLWAKE_SOAK_CYCLES";
 
-/// Longest that a cycle is under load, and how long one is in which the workload grows: the HPA looks every 15 s.
+/// How long a cycle is in which the workload grows: the HPA looks every 15 s.
 const BUSY: Duration = Duration::from_secs(25);
 
 #[test]
@@ -72,7 +72,13 @@ fn nothing_is_lost_while_everything_comes_and_goes() -> Result<(), Failure> {
             }
             tokio::try_join!(
                 disturb(namespace, &stillwake, cycle),
-                enough(&ledger, requests * (cycle + 1) / cycles, grows)
+                enough(
+                    &ledger,
+                    &replicas,
+                    cycle,
+                    requests * (cycle + 1) / cycles,
+                    grows
+                )
             )?;
             load.finish().await;
             through.finish().await;
@@ -81,30 +87,44 @@ fn nothing_is_lost_while_everything_comes_and_goes() -> Result<(), Failure> {
         trickles.end().await?;
         let verdict = ledger.verdict();
         let counts = replicas.values();
-        let wakes = counts.windows(2).filter(|pair| pair[0] == 0 && pair[1] > 0);
         let most = counts.iter().max();
-        eprintln!(
-            "{verdict}; woke {} times, {most:?} replicas at most",
-            wakes.clone().count()
-        );
+        let woke = wakes(&counts);
+        eprintln!("{verdict}; woke {woke} times, {most:?} replicas at most");
         verdict.assert_nothing_lost();
-        ensure!(wakes.count() as u64 >= cycles, "{counts:?} replicas");
         ensure!(most.is_some_and(|most| *most > 1), "{counts:?} replicas");
         Ok(())
     })
 }
 
-/// Waits until so many requests were sent, or for [`BUSY`] where the workload is to grow.
-async fn enough(ledger: &Ledger, requests: u64, grows: bool) -> anyhow::Result<()> {
-    let begun = tokio::time::Instant::now();
-    loop {
-        // Looked at now and then: what is waited for is a number that grows.
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        let is_enough = ledger.sent() >= requests;
-        if begun.elapsed() >= BUSY || is_enough && !grows {
-            return Ok(());
-        }
-    }
+/// Waits until so many requests were sent and the workload woke so often; for [`BUSY`] at least where it is to grow.
+async fn enough(
+    ledger: &Ledger,
+    replicas: &History<i32>,
+    cycle: u64,
+    requests: u64,
+    grows: bool,
+) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    let what = format!("the wake and the requests of cycle {cycle}");
+    wait::until(&what, Duration::from_mins(5), async || {
+        let (sent, woke) = (ledger.sent(), wakes(&replicas.values()));
+        ensure!(sent >= requests, "{sent} of {requests} requests");
+        // As long as pods that end still answer, nobody has to wake.
+        ensure!(woke > cycle, "it woke {woke} times");
+        ensure!(
+            !grows || begun.elapsed() >= BUSY,
+            "busy for {:?}",
+            begun.elapsed()
+        );
+        anyhow::Ok(())
+    })
+    .await
+}
+
+/// Returns how often a number of replicas rose from 0.
+fn wakes(replicas: &[i32]) -> u64 {
+    let pairs = replicas.windows(2);
+    pairs.filter(|pair| pair[0] == 0 && pair[1] > 0).count() as u64
 }
 
 async fn asleep(replicas: &History<i32>, cycle: u64) -> anyhow::Result<()> {
