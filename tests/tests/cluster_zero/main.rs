@@ -6,5 +6,6 @@ mod gateway;
 mod kinds;
 mod lifecycle;
 mod loss;
+mod many;
 mod outage;
 mod wake;
