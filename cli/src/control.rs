@@ -8,4 +8,5 @@ pub mod args;
 mod certificates;
 mod held;
 pub mod process;
+mod version;
 pub mod webhook;

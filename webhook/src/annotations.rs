@@ -3,7 +3,7 @@
 //! A value that makes no sense is a warning, and the default applies: an annotation never keeps a pod from starting, in
 //! particular not by a value with which the sidecar or the API server would refuse the pod.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use k8s_openapi::api::core::v1::PodSpec;
 
@@ -81,6 +81,16 @@ const LINGER: Annotation = Annotation {
               not take any more, until nobody is sent here any longer. The pod takes as long to end, if its grace period \
               allows. Without an activator, and for pods that are not restarted always, it has no effect.",
 };
+const STOP_DELAY: Annotation = Annotation {
+    name: "stillwake.dev/stop-delay",
+    takes: "a duration in whole seconds such as 2s or 1m, up to 24h; 0s is none",
+    default: "2s, unless Stillwake was installed with another one",
+    example: "5s",
+    purpose: "How long the app of a pod that is deleted goes on before it gets its signal to stop, while the sidecar sends \
+              clients elsewhere. It becomes the preStop hook (`sleep`) of the containers that serve counted ports. A container \
+              with a preStop hook or a stopSignal of its own keeps it and gets none. Nor does a pod whose grace period is \
+              shorter than five times as long, one that is not restarted always, or one on Kubernetes older than 1.31.",
+};
 const LOG_LEVEL: Annotation = Annotation {
     name: "stillwake.dev/log-level",
     takes: "error, warn, info, debug or trace",
@@ -118,13 +128,14 @@ pub(crate) const MEMORY_LIMIT: Annotation = Annotation {
 };
 
 /// Every annotation that users may set, in the order of the reference page.
-pub const ANNOTATIONS: [&Annotation; 11] = [
+pub const ANNOTATIONS: [&Annotation; 12] = [
     &PORTS,
     &REDIRECT,
     &IGNORE_PATHS,
     &IGNORE_USER_AGENTS,
     &IDLE_WINDOW,
     &LINGER,
+    &STOP_DELAY,
     &LOG_LEVEL,
     &CPU_REQUEST,
     &CPU_LIMIT,
@@ -147,6 +158,8 @@ pub struct Overrides {
     pub idle_window: Option<String>,
     /// How long connections are accepted while the pod goes away, as the sidecar reads durations.
     pub linger: Option<String>,
+    /// How long the app goes on before it is told to stop, in whole seconds.
+    pub stop_delay: Option<Duration>,
     /// What the sidecar logs of its own doing.
     pub log_level: Option<String>,
     /// Requests and limits of the sidecar, those that the pod does not mention included.
@@ -214,6 +227,7 @@ pub fn read(
             .unwrap_or_default(),
         idle_window: reader.value(&IDLE_WINDOW, values::duration),
         linger: reader.value(&LINGER, values::duration),
+        stop_delay: reader.value(&STOP_DELAY, values::whole_seconds),
         log_level: reader.value(&LOG_LEVEL, values::log_level),
         resources: reader.resources(defaults),
     }

@@ -18,7 +18,7 @@ use crate::{
     ports::{self, Conditions, Counted, PortPlan, Takeover, Uncounted},
     probes, resources,
     settings::Settings,
-    sidecar,
+    sidecar, stop_delay,
     surroundings::Surroundings,
     warning::{Reason, Warning},
 };
@@ -131,6 +131,10 @@ pub fn inject(
     annotate(&mut pod, &plan, trusted);
     if let Some(spec) = pod.spec.as_mut().filter(|_| outcome == Outcome::Injected) {
         take_over(settings, spec, &plan.counted);
+        if surroundings.sleeps {
+            let delay = overrides.stop_delay.unwrap_or(settings.stop_delay);
+            stop_delay::give(spec, &plan.counted, delay);
+        }
     }
     Ok(Injection {
         patch: patch::between(&before, &serde_json::to_value(&pod)?, &insertion)?,

@@ -6,7 +6,8 @@
 //!
 //! One admission goes through the modules in this order: [`server`] takes the request, [`admission`] answers it and lets
 //! nothing of ours stop a pod, [`policy`] says whether, [`annotations`] what the pod wants otherwise, [`ports`] which
-//! ports and how, `resources` what the sidecar takes, [`inject`] changes the typed pod with [`probes`] and [`sidecar`], and [`patch`] says the difference.
+//! ports and how, `resources` what the sidecar takes, [`inject`] changes the typed pod with [`probes`], [`sidecar`] and
+//! `stop_delay`, and [`patch`] says the difference.
 
 pub mod admission;
 pub mod annotations;
@@ -27,5 +28,6 @@ mod review;
 pub mod server;
 pub mod settings;
 pub mod sidecar;
+mod stop_delay;
 pub mod surroundings;
 pub mod warning;

@@ -68,6 +68,23 @@ pub(crate) fn number(port: i32) -> Option<u16> {
     u16::try_from(port).ok().filter(|number| *number != 0)
 }
 
+/// How long a pod gets to end if it does not say, in seconds.
+const GRACE: i64 = 30;
+
+/// Returns how long a pod gets to end, in seconds.
+pub(crate) fn grace(spec: &PodSpec) -> i64 {
+    spec.termination_grace_period_seconds
+        .unwrap_or(GRACE)
+        .max(0)
+}
+
+/// Whether somebody replaces the pod or wakes it up, so that it pays to do something for what comes late. No workload
+/// that is scaled has other pods; one of a Job would only take longer to complete.
+pub(crate) fn outlives(spec: &PodSpec) -> bool {
+    let policy = spec.restart_policy.as_deref();
+    policy.is_none_or(|policy| policy == "Always")
+}
+
 static NONE: BTreeMap<String, String> = BTreeMap::new();
 
 /// Returns the labels.

@@ -25,6 +25,9 @@ pub struct Settings {
     pub activator: Option<String>,
     /// How long a sidecar that goes away goes on to accept connections, with an activator.
     pub linger: Duration,
+    /// How long an app goes on before it is told to stop, while the sidecar sends its clients elsewhere; whole seconds,
+    /// zero is not at all. See [`crate::surroundings::Surroundings::sleeps`].
+    pub stop_delay: Duration,
     /// Where the sidecar serves its admin pages; `None` is nowhere.
     pub admin: Option<SocketAddr>,
     /// User and group the sidecar runs as; `None` leaves the choice to the platform, as `OpenShift` wants it.
@@ -73,6 +76,7 @@ impl Settings {
             token_lifetime: Duration::from_hours(1),
             activator: None,
             linger: Duration::from_secs(5),
+            stop_delay: Duration::from_secs(2),
             admin: None,
             // The image's own; written out because a pod may set root for all its containers.
             user: Some(65532),

@@ -17,6 +17,7 @@ use crate::{
     annotations::{Overrides, Share},
     authorities::Bundle,
     names::{REDIRECT, SIDECAR, TOKEN_VOLUME},
+    pod,
     ports::{Counted, Takeover},
     probes,
     settings::Settings,
@@ -35,9 +36,6 @@ const PROGRAM: &str = "/stillwake-sidecar";
 /// Name of the socket on which the sidecar's `drain` reaches the sidecar. Such names are known in one network only, and a
 /// pod with the network of its node is not injected.
 const CONTROL: &str = SIDECAR;
-
-/// How long a pod gets to end if it does not say, in seconds.
-const GRACE: i64 = 30;
 
 /// Returns the sidecar, a native one: it starts before the app, ends after it, and lets Jobs complete.
 ///
@@ -174,8 +172,7 @@ fn environment(
 ) -> Vec<EnvVar> {
     let app_ports: Vec<_> = counted.iter().map(|port| port.app).collect();
     let level = overrides.log_level.as_ref();
-    let grace = spec.termination_grace_period_seconds.unwrap_or(GRACE);
-    let activator = settings.activator.as_ref().filter(|_| outlives(spec));
+    let activator = settings.activator.as_ref().filter(|_| pod::outlives(spec));
     let linger = || overrides.linger.clone().unwrap_or(written(settings.linger));
     let list = |values: &[String]| (!values.is_empty()).then(|| values.join(","));
     let said = [
@@ -188,7 +185,7 @@ fn environment(
         ("IGNORE_PATHS", list(&overrides.ignore_paths)),
         ("IGNORE_USER_AGENTS", list(&overrides.ignore_user_agents)),
         ("IDLE_WINDOW", overrides.idle_window.clone()),
-        ("DRAIN_GRACE", Some(format!("{}s", grace.max(0)))),
+        ("DRAIN_GRACE", Some(format!("{}s", pod::grace(spec)))),
         ("CONTROL", Some(CONTROL.to_owned())),
         ("ACTIVATOR", activator.cloned()),
         ("LINGER", activator.map(|_| linger())),
@@ -221,13 +218,6 @@ fn environment(
         ..EnvVar::default()
     });
     said.chain(read).collect()
-}
-
-/// Whether somebody replaces the pod or wakes it up, so that it pays to hand over what comes late. No workload that is
-/// scaled has other pods; one of a Job would only take longer to complete.
-fn outlives(spec: &PodSpec) -> bool {
-    let policy = spec.restart_policy.as_deref();
-    policy.is_none_or(|policy| policy == "Always")
 }
 
 /// Returns a duration as the sidecar reads it.

@@ -46,6 +46,9 @@ pub struct Surroundings {
     pub limit_ranges: Vec<Arc<LimitRange>>,
     /// All `ResourceQuota`s of the namespace.
     pub resource_quotas: Vec<Arc<ResourceQuota>>,
+    /// Whether each API server of the cluster takes a lifecycle hook that sleeps. One of Kubernetes 1.29 forgets the sleep
+    /// and then refuses the pod, because its hook does nothing.
+    pub sleeps: bool,
 }
 
 impl Surroundings {

@@ -8,7 +8,7 @@
 //! `STILLWAKE_UPDATE_GOLDEN=1 cargo test -p stillwake-webhook --test golden` writes what is expected.
 //!
 //! Every pod, before and after, is one that a real API server takes in a namespace with the labels, `LimitRange`s and
-//! `ResourceQuota`s of the case. The installation decides the sidecar's image, where it reports to and the authorities; here they are the constants below.
+//! `ResourceQuota`s of the case. Hooks may sleep there. The installation decides the sidecar's image, where it reports to and the authorities; here they are the constants below.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -56,7 +56,10 @@ impl Case {
             .unwrap_or_else(|error| panic!("{} is no YAML: {error}", path.display()));
         let mut case = Self {
             pod: Value::Null,
-            surroundings: Surroundings::default(),
+            surroundings: Surroundings {
+                sleeps: true,
+                ..Surroundings::default()
+            },
             settings: Settings::new(IMAGE, vec![AGGREGATOR.to_owned()]),
         };
         for document in documents {

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use k8s_openapi::api::core::v1::{Container, ContainerPort, Pod};
+use k8s_openapi::api::core::v1::{Container, ContainerPort, Lifecycle, Pod};
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use serde_json::{Value, json};
 use stillwake_webhook::{
@@ -110,6 +110,7 @@ prop_compose! {
     fn surroundings()(
         targets in vec((reference(), any::<bool>()), 0..3),
         policy in option::of(vec(reference(), 0..3)),
+        sleeps: bool,
     ) -> Surroundings {
         let services = targets.into_iter().map(|(target, headless)| {
             let ip = headless.then_some("None");
@@ -125,6 +126,7 @@ prop_compose! {
         Surroundings {
             services: services.collect(),
             network_policies: policies.collect(),
+            sleeps,
             ..Surroundings::default()
         }
     }
@@ -200,11 +202,17 @@ fn counted(pod: &Pod) -> BTreeMap<i32, i32> {
         .collect()
 }
 
-/// What of a container must never change: all but names of ports, how references to them are written, and the ports to
-/// which names moved.
+/// What of a container must never change: all but names of ports, how references to them are written, the ports to which
+/// names moved, and a hook that sleeps, as none has here of its own.
 fn essence(container: &Container, counted: &BTreeMap<i32, i32>) -> Value {
     let mut container = container.clone();
     let mut names = Vec::new();
+    if let Some(lifecycle) = &mut container.lifecycle {
+        lifecycle.pre_stop.take_if(|hook| hook.sleep.is_some());
+    }
+    container
+        .lifecycle
+        .take_if(|lifecycle| *lifecycle == Lifecycle::default());
     if let Some(ports) = &mut container.ports {
         ports.retain_mut(|port| {
             let app = counted.get(&port.container_port).filter(|_| is_tcp(port));

@@ -168,6 +168,10 @@ pub struct WebhookArgs {
     /// How long such sidecars go on to accept connections, with --activator
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration, help_heading = "Sidecars")]
     pub sidecar_linger: Duration,
+    /// How long apps go on before they are told to stop, while their sidecars send clients elsewhere; 0s is not at all,
+    /// and so is Kubernetes older than 1.31
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = whole_seconds, help_heading = "Sidecars")]
+    pub stop_delay: Duration,
     /// Audience of the tokens by which sidecars prove which pod they report for
     #[arg(
         long,
@@ -240,6 +244,18 @@ fn user(text: &str) -> Result<User, String> {
     }
 }
 
+/// Kubernetes' own sleeps know no parts of a second.
+fn whole_seconds(text: &str) -> Result<Duration, String> {
+    let duration = duration(text)?;
+    if duration.subsec_nanos() == 0 {
+        return Ok(duration);
+    }
+    Err(
+        "give whole seconds, such as 2s, or 0s for none: Kubernetes delays by no part of a second"
+            .to_owned(),
+    )
+}
+
 /// Levels of the Pod Security Standards.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum PodSecurity {
@@ -269,6 +285,7 @@ impl WebhookArgs {
             token_audience: self.token_audience.clone(),
             activator: self.activator.clone(),
             linger: self.sidecar_linger,
+            stop_delay: self.stop_delay,
             admin: self.sidecar_admin,
             user: self.sidecar_user.0,
             resources: settings::Resources {

@@ -24,6 +24,7 @@ use super::{
     certificates::{self, Certificates, Configuration, Keeping, Origin},
     held::Held,
     process::{Process, RoleError, connect},
+    version::Sleeps,
 };
 
 /// Runs until a signal has ended it.
@@ -53,6 +54,12 @@ pub async fn run(args: WebhookArgs) -> Result<(), RoleError> {
         let metrics = metrics.clone();
         async move { match surroundings.follow(client, metrics).await {} }
     });
+    let sleeps = Sleeps::default();
+    process.background.spawn({
+        let (sleeps, client) = (sleeps.clone(), client.clone());
+        let asked = process.readiness.latch();
+        async move { match sleeps.follow(client, asked).await {} }
+    });
     let (events, publisher) = events::events(&metrics);
     process.background.spawn({
         let (client, pod) = (client.clone(), args.process.name.clone());
@@ -70,7 +77,10 @@ pub async fn run(args: WebhookArgs) -> Result<(), RoleError> {
     };
     let admission = Admission::new(
         args.injection(),
-        Arc::new(Around(surroundings.clone())),
+        Arc::new(Around {
+            surroundings: surroundings.clone(),
+            sleeps: sleeps.clone(),
+        }),
         Arc::new(bundle),
         Arc::new(Told(events)),
         &mut registry,
@@ -107,6 +117,7 @@ pub async fn run(args: WebhookArgs) -> Result<(), RoleError> {
     let state = move || {
         serde_json::json!({
             "synced": surroundings.is_synced(),
+            "hooks_may_sleep": sleeps.get(),
             "certificates": certificates.get().map(Certificates::debug_state),
         })
     };
@@ -126,11 +137,14 @@ fn keeping(args: &WebhookArgs, client: &Client) -> Keeping {
 }
 
 /// What the cluster says around a pod, as the webhook asks.
-struct Around(Surroundings);
+struct Around {
+    surroundings: Surroundings,
+    sleeps: Sleeps,
+}
 
 impl Cluster for Around {
     fn surroundings(&self, namespace: &str) -> View {
-        match self.0.namespace(namespace) {
+        match self.surroundings.namespace(namespace) {
             Answer::Known(around) => View::Known(surroundings::Surroundings {
                 labels: around.labels,
                 annotations: around.annotations,
@@ -138,6 +152,7 @@ impl Cluster for Around {
                 network_policies: around.network_policies,
                 limit_ranges: around.limit_ranges,
                 resource_quotas: around.resource_quotas,
+                sleeps: self.sleeps.get(),
             }),
             Answer::NotYet => View::NotYet,
             Answer::OutOfScope => View::NotOurs,

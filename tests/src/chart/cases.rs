@@ -132,6 +132,7 @@ fn everything(namespace: &str) -> Value {
             "defaultPodSecurity": "restricted",
             "adminAddress": "0.0.0.0:15090",
             "linger": "8s",
+            "stopDelay": "3s",
         },
         "webhook": component(json!({
             "failurePolicy": "Fail",

@@ -70,7 +70,7 @@ fn the_grace_period_outlasts_the_drain_delay() {
     let rendered = render(json!({"activator": {"hold": {"timeout": "300s"}}}));
     assert_eq!(
         rendered.pod("activator")["terminationGracePeriodSeconds"],
-        315
+        345
     );
 }
 

@@ -106,6 +106,11 @@ fn a_component_s_value_that_makes_no_sense_is_refused_and_named() {
             "/aggregator/requireTls",
         ),
         (json!({"sidecar": {"linger": "long"}}), "/sidecar/linger"),
+        (
+            json!({"sidecar": {"stopDelay": "1500ms"}}),
+            "/sidecar/stopDelay",
+        ),
+        (json!({"sidecar": {"stopDelay": 2}}), "/sidecar/stopDelay"),
     ]);
     let activator = |values: Value| json!({"activator": values});
     assert_refused(&[

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::admissionregistration::v1::{MutatingWebhook, MutatingWebhookConfiguration};
 use serde_json::json;
 use stillwake_e2e::chart::Release;
-use stillwake_webhook::registration::{Installation, entries};
+use stillwake_webhook::{
+    registration::{Installation, entries},
+    settings::Settings,
+};
 
 use crate::rendered::{self, CASES, NAMESPACE, render};
 
@@ -53,6 +56,19 @@ fn the_api_server_is_asked_to_send_what_the_webhook_expects() {
         assert_eq!(entry["failurePolicy"], "Ignore");
         assert_eq!(entry["timeoutSeconds"], 3);
     }
+}
+
+#[test]
+fn apps_are_told_to_stop_when_the_values_say() {
+    let delay = |values| {
+        let rendered = render(&Release::with(values));
+        rendered.arguments("webhook").remove("stop-delay").unwrap()
+    };
+    let default = Settings::new("", Vec::new()).stop_delay;
+    let default = [format!("{}s", default.as_secs())];
+    assert_eq!(delay(json!({})), default);
+    assert_eq!(delay(json!({"activator": {"enabled": false}})), default);
+    assert_eq!(delay(json!({"sidecar": {"stopDelay": "0s"}})), ["0s"]);
 }
 
 #[test]

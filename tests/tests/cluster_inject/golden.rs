@@ -32,6 +32,9 @@ const AT_ONCE: usize = 4;
 /// As many cases at least, so that a folder that was not found is not a pass.
 const LEAST: usize = 60;
 
+/// The first minor version of Kubernetes 1 on which the webhook lets hooks sleep.
+const SLEEPS: u32 = 31;
+
 /// The level that as many cases at least are shown to fit.
 const RESTRICTED: (&str, &str) = ("pod-security.kubernetes.io/enforce", "restricted");
 
@@ -39,6 +42,7 @@ const RESTRICTED: (&str, &str) = ("pod-security.kubernetes.io/enforce", "restric
 fn every_golden_case_is_what_the_api_server_makes_of_it_and_takes() -> Result<(), Failure> {
     cluster::run("golden", async |namespace| {
         let stillwake = Stillwake::with_defaults(namespace).await?;
+        let kubernetes = namespace.cluster().running()?.kubernetes();
         let installed = Installed {
             image: format!(
                 "docker.io/stillwake/stillwake-sidecar:{}",
@@ -55,8 +59,9 @@ fn every_golden_case_is_what_the_api_server_makes_of_it_and_takes() -> Result<()
                 stillwake::NAMESPACE
             ),
             authorities: stillwake.authorities().await?,
+            sleeps: cases::minor(kubernetes)? >= SLEEPS,
         };
-        let cases = cases::all(namespace.cluster().running()?.kubernetes())?;
+        let cases = cases::all(kubernetes)?;
         ensure!(
             cases.len() >= LEAST,
             "only {} cases were found",

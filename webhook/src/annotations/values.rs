@@ -1,5 +1,7 @@
 //! Parsers of single values. Each takes exactly what the sidecar or Kubernetes will take as well.
 
+use std::time::Duration;
+
 use super::PortReference;
 use crate::{
     names::{DISABLED, ENABLED},
@@ -52,8 +54,20 @@ pub(super) fn user_agents(text: &str) -> Option<Vec<String>> {
     list(text, |part| Some(part.to_owned()))
 }
 
-/// The longest window, a day, is far from what could overflow anywhere.
 pub(super) fn duration(text: &str) -> Option<String> {
+    milliseconds(text).map(|_| text.to_owned())
+}
+
+/// Kubernetes' own sleeps know no parts of a second.
+pub(super) fn whole_seconds(text: &str) -> Option<Duration> {
+    let milliseconds = milliseconds(text)?;
+    milliseconds
+        .is_multiple_of(1000)
+        .then_some(Duration::from_millis(milliseconds))
+}
+
+/// The longest, a day, is far from what could overflow anywhere.
+fn milliseconds(text: &str) -> Option<u64> {
     let digits = text.find(|character: char| !character.is_ascii_digit())?;
     let (number, unit) = text.split_at(digits);
     let milliseconds: u64 = match unit {
@@ -64,7 +78,7 @@ pub(super) fn duration(text: &str) -> Option<String> {
         _ => return None,
     };
     let total = number.parse::<u64>().ok()?.checked_mul(milliseconds)?;
-    (total <= 86_400_000).then(|| text.to_owned())
+    (total <= 86_400_000).then_some(total)
 }
 
 pub(super) fn log_level(text: &str) -> Option<String> {

@@ -13,13 +13,21 @@ fn pod(spec: Value) -> Value {
         "spec": spec})
 }
 
-fn injected(settings: &Settings, mut pod: Value) -> (Value, Vec<Warning>) {
+fn injected(settings: &Settings, pod: Value) -> (Value, Vec<Warning>) {
+    injected_in(&Surroundings::default(), settings, pod)
+}
+
+fn injected_in(
+    surroundings: &Surroundings,
+    settings: &Settings,
+    mut pod: Value,
+) -> (Value, Vec<Warning>) {
     let bundle = Bundle {
         pem: "-----BEGIN CERTIFICATE-----".into(),
         name: "one".into(),
     };
     let typed = serde_json::from_value(pod.clone()).unwrap();
-    let injection = inject(settings, Some(&bundle), typed, &Surroundings::default()).unwrap();
+    let injection = inject(settings, Some(&bundle), typed, surroundings).unwrap();
     assert_eq!(injection.outcome, Outcome::Injected);
     json_patch::patch(&mut pod, &injection.patch).unwrap();
     (pod, injection.warnings)
@@ -45,6 +53,28 @@ fn fields_of_a_newer_kubernetes_stay_where_they_are() {
     ] {
         assert!(before.pointer(kept).is_some(), "{kept}");
         assert_eq!(after.pointer(kept), before.pointer(kept), "{kept}");
+    }
+}
+
+#[test]
+fn where_an_api_server_may_refuse_it_no_hook_sleeps() {
+    for (sleeps, expected) in [
+        (true, json!({"sleep": {"seconds": 2}})),
+        (false, json!(null)),
+    ] {
+        let surroundings = Surroundings {
+            sleeps,
+            ..Surroundings::default()
+        };
+        let (after, _) = injected_in(
+            &surroundings,
+            &settings(&["aggregator:9091"]),
+            pod(json!({})),
+        );
+        assert_eq!(
+            after["spec"]["containers"][0]["lifecycle"]["preStop"],
+            expected
+        );
     }
 }
 

@@ -76,6 +76,22 @@ fn a_user_is_a_number_or_the_platforms_choice() {
 }
 
 #[test]
+fn an_app_is_told_to_stop_after_whole_seconds() {
+    let with = |delay: &str| {
+        let flag = format!("--stop-delay={delay}");
+        webhook(&["--certificate-secret=tls", &flag]).map(|args| args.injection().stop_delay)
+    };
+    assert_eq!(with("0s"), Ok(Duration::ZERO));
+    assert_eq!(with("1m30s"), Ok(Duration::from_secs(90)));
+    assert_eq!(with("3000ms"), Ok(Duration::from_secs(3)));
+    for wrong in ["1500ms", "1s1ns"] {
+        let error = with(wrong).unwrap_err();
+        assert!(error.contains("give whole seconds"), "{error}");
+    }
+    assert!(with("2").unwrap_err().contains("a number and a unit"));
+}
+
+#[test]
 fn the_aggregator_needs_its_two_services() {
     let services = ["--service=scaler", "--reports-service=reports"];
     let secret = ["--authorities-secret=ca"];

@@ -112,7 +112,7 @@ fn pairs(value: &Value) -> anyhow::Result<BTreeMap<String, String>> {
     serde_json::from_value(value.clone()).context("labels and annotations are text")
 }
 
-fn minor(version: &str) -> anyhow::Result<u32> {
+pub(super) fn minor(version: &str) -> anyhow::Result<u32> {
     let minor = version
         .split('.')
         .nth(1)

@@ -6,12 +6,17 @@ use stillwake_e2e::cluster::pods::{REDIRECT, SIDECAR};
 /// The image of the sidecar in golden files.
 const GOLDEN: &str = "docker.io/stillwake/stillwake-sidecar:golden";
 
+/// How long an app is delayed, in golden files and by the chart's default.
+const STOP_DELAY: u32 = 2;
+
 /// What only the installation knows, in place of what golden files say.
 pub(super) struct Installed {
     pub(super) image: String,
     pub(super) aggregators: String,
     pub(super) activator: String,
     pub(super) authorities: String,
+    /// Whether the webhook takes this Kubernetes for one whose hooks may sleep.
+    pub(super) sleeps: bool,
 }
 
 impl Installed {
@@ -20,6 +25,9 @@ impl Installed {
         let mut pod = pod.clone();
         // Pods that come to an end of their own do not go on for the sake of late connections.
         let lingers = matches!(pod["spec"]["restartPolicy"].as_str(), None | Some("Always"));
+        if !self.sleeps {
+            containers(&mut pod).for_each(forget_delay);
+        }
         for container in containers(&mut pod).filter(|container| container["image"] == GOLDEN) {
             container["image"] = json!(self.image);
             container["imagePullPolicy"] = json!("IfNotPresent");
@@ -53,6 +61,19 @@ impl Installed {
         ];
         let added = added.map(|(name, value)| json!({"name": name, "value": value}));
         environment.splice(control + 1..control + 1, added);
+    }
+}
+
+/// Takes away the hook that delays the end of an app.
+fn forget_delay(container: &mut Value) {
+    let Some(lifecycle) = container["lifecycle"].as_object_mut() else {
+        return;
+    };
+    if lifecycle.get("preStop") == Some(&json!({"sleep": {"seconds": STOP_DELAY}})) {
+        lifecycle.remove("preStop");
+        if lifecycle.is_empty() {
+            container["lifecycle"].take();
+        }
     }
 }
 
