@@ -179,6 +179,7 @@ impl Activator {
                 holder: Arc::clone(&holder),
                 route: Arc::clone(&route),
                 connections: connections.clone(),
+                drain: drain.clone(),
                 abort: abort.clone(),
                 left: None,
             };
@@ -213,6 +214,7 @@ impl Activator {
             directory: Arc::clone(&self.0.directory),
             metrics: self.0.signals.metrics.clone(),
             connections: connections.clone(),
+            drain: drain.clone(),
             abort: abort.clone(),
         };
         let take = |(stream, peer): (TcpStream, SocketAddr)| {

@@ -1,19 +1,28 @@
 //! What clients are told when a request is not forwarded. Words and heads only.
 
-use std::{fmt::Write as _, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
     HeaderValue, Response, StatusCode,
-    header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER},
+    header::{CONTENT_TYPE, RETRY_AFTER},
 };
 use http_body_util::Full;
 use stillwake_proto::report::Workload;
 
-use crate::{Settings, breaker::Broken, metrics::Outcome, queue::Refusal};
+use crate::{
+    Settings,
+    breaker::Broken,
+    grpc::{is_grpc, percent_encoded},
+    metrics::Outcome,
+    queue::Refusal,
+};
 
 /// gRPC's `UNAVAILABLE`, which clients may try again.
 const GRPC_UNAVAILABLE: HeaderValue = HeaderValue::from_static("14");
+
+/// gRPC's `DEADLINE_EXCEEDED`: trying again is in vain, as the client's time is over.
+const GRPC_DEADLINE_EXCEEDED: HeaderValue = HeaderValue::from_static("4");
 
 /// Why a request is not forwarded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,10 +31,14 @@ pub(crate) enum Rejection {
     Refused(Refusal),
     /// No endpoint took it in this time.
     Expired(Duration),
+    /// The time that the client gave its call ended in this time.
+    OutOfTime(Duration),
     /// The activator is being stopped.
     Stopping,
     /// The endpoint took it and then failed.
     Failed,
+    /// The endpoint does not speak HTTP/2, which the client began with.
+    NotHttp2,
 }
 
 impl Rejection {
@@ -35,14 +48,13 @@ impl Rejection {
             Self::Refused(Refusal::Requests | Refusal::Bytes) => Outcome::Overflow,
             Self::Refused(Refusal::Unavailable(_)) => Outcome::Unavailable,
             Self::Refused(Refusal::Broken(_)) => Outcome::Broken,
-            Self::Expired(_) => Outcome::Deadline,
+            Self::Expired(_) | Self::OutOfTime(_) => Outcome::Deadline,
             Self::Stopping => Outcome::Stopped,
-            Self::Failed => Outcome::Failed,
+            Self::Failed | Self::NotHttp2 => Outcome::Failed,
         }
     }
 
-    /// Returns the answer to a request with this `content_type`. It closes the connection: the next one belongs to an
-    /// endpoint, if there is one by then.
+    /// Returns the answer to a request with this `content_type`.
     pub(crate) fn answer(
         &self,
         workload: &Workload,
@@ -52,11 +64,16 @@ impl Rejection {
         let text = self.text(workload, settings);
         let mut response = Response::new(Full::default());
         let headers = response.headers_mut();
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
         if let Some(kind) = content_type.filter(|kind| is_grpc(kind)) {
             // The trailers-only form of a gRPC answer: status 200, the outcome among the headers, no body.
             headers.insert(CONTENT_TYPE, kind.clone());
-            headers.insert("grpc-status", GRPC_UNAVAILABLE);
+            headers.insert(
+                "grpc-status",
+                match self {
+                    Self::OutOfTime(_) => GRPC_DEADLINE_EXCEEDED,
+                    _ => GRPC_UNAVAILABLE,
+                },
+            );
             headers.insert("grpc-message", percent_encoded(&text));
             return response;
         }
@@ -70,7 +87,7 @@ impl Rejection {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         *response.status_mut() = match self {
-            Self::Failed => StatusCode::BAD_GATEWAY,
+            Self::Failed | Self::NotHttp2 => StatusCode::BAD_GATEWAY,
             _ => StatusCode::SERVICE_UNAVAILABLE,
         };
         *response.body_mut() = Full::from(format!("{text}\n"));
@@ -101,6 +118,10 @@ impl Rejection {
                 "{workload} had no endpoint that accepted this request within {:.1} s; see why it does not become ready",
                 waited.as_secs_f64()
             ),
+            Self::OutOfTime(waited) => format!(
+                "{workload} had no endpoint that accepted this call within the {:.1} s that its client gave it",
+                waited.as_secs_f64()
+            ),
             Self::Stopping => format!(
                 "the activator that held this request for {workload} is being stopped; try again"
             ),
@@ -108,13 +129,20 @@ impl Rejection {
                 "{workload} accepted this request and closed the connection before it answered; the request is not \
                  sent again because it may have been carried out"
             ),
+            Self::NotHttp2 => format!(
+                "{workload} accepted a connection and does not speak HTTP/2 on it, as this client does; use HTTP/1.1, or \
+                 turn on HTTP/2 without TLS (h2c) there"
+            ),
         }
     }
 
     /// Returns what to advise in `Retry-After`, if there is a sense in trying again.
     fn retry_after(&self, settings: &Settings) -> Option<Duration> {
         match self {
-            Self::Refused(Refusal::Unavailable(_)) | Self::Failed => None,
+            Self::Refused(Refusal::Unavailable(_))
+            | Self::OutOfTime(_)
+            | Self::Failed
+            | Self::NotHttp2 => None,
             Self::Refused(Refusal::Broken(broken)) => Some(broken.next_probe),
             // Another activator or an endpoint takes it at once.
             Self::Stopping => Some(Duration::from_secs(1)),
@@ -129,28 +157,6 @@ impl From<Arc<str>> for Rejection {
     fn from(reason: Arc<str>) -> Self {
         Self::Refused(Refusal::Unavailable(reason))
     }
-}
-
-/// Returns true for `application/grpc` and its variants, such as `application/grpc+proto` and `application/grpc-web`.
-fn is_grpc(content_type: &HeaderValue) -> bool {
-    let prefix = b"application/grpc";
-    let bytes = content_type.as_bytes();
-    bytes.len() >= prefix.len() && bytes[..prefix.len()].eq_ignore_ascii_case(prefix)
-}
-
-/// Returns `text` as `grpc-message` wants it: everything but printable ASCII, and the percent sign, as `%XX`.
-fn percent_encoded(text: &str) -> HeaderValue {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'%' | ..=0x1f | 0x7f.. => {
-                // Writing to a string cannot fail.
-                let _ = write!(encoded, "%{byte:02X}");
-            }
-            _ => encoded.push(char::from(byte)),
-        }
-    }
-    HeaderValue::try_from(encoded).unwrap_or(HeaderValue::from_static("unavailable"))
 }
 
 #[cfg(test)]
@@ -183,7 +189,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_rejection_names_the_workload_and_closes() {
+    async fn every_rejection_names_the_workload() {
         for rejection in [
             Rejection::Refused(Refusal::Requests),
             Rejection::Refused(Refusal::Bytes),
@@ -192,9 +198,10 @@ mod tests {
             Rejection::Expired(Duration::from_mins(1)),
             Rejection::Stopping,
             Rejection::Failed,
+            Rejection::NotHttp2,
+            Rejection::OutOfTime(Duration::from_secs(1)),
         ] {
             let response = answer(&rejection, None);
-            assert_eq!(response.headers()[CONNECTION], "close");
             let text = body(response).await;
             assert!(text.contains("shop/Deployment/cart"), "{text}");
         }
@@ -225,9 +232,11 @@ mod tests {
         assert_eq!(body(response).await, "");
     }
 
-    #[test]
-    fn a_grpc_message_is_printable_ascii() {
-        let encoded = percent_encoded("100% of «cart»\n");
-        assert_eq!(encoded, "100%25 of %C2%ABcart%C2%BB%0A");
+    #[tokio::test]
+    async fn a_call_whose_own_time_is_over_is_not_to_be_tried_again() {
+        let late = Rejection::OutOfTime(Duration::from_secs(1));
+        let response = answer(&late, Some("application/grpc"));
+        assert_eq!(response.headers()["grpc-status"], "4");
+        assert!(!answer(&late, None).headers().contains_key(RETRY_AFTER));
     }
 }

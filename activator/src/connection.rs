@@ -11,7 +11,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     endpoints::EndpointId,
     holder::{Hold, Holder},
-    http1, opaque,
+    http1, http2, opaque,
     protocol::{Protocol, detect},
     queue::Refusal,
     route::Route,
@@ -36,6 +36,8 @@ pub(crate) struct Context {
     pub(crate) route: Arc<Route>,
     /// Tasks that the listener's end waits for.
     pub(crate) connections: TaskTracker,
+    /// No connection is taken any longer, and those that could last are to end.
+    pub(crate) drain: CancellationToken,
     pub(crate) abort: CancellationToken,
     /// UID of the pod that has handed the connection over. It would do so again, for as long as it looks ready.
     pub(crate) left: Option<Arc<str>>,
@@ -71,6 +73,7 @@ pub(crate) async fn serve(stream: TcpStream, context: Context) {
     };
     match protocol {
         Ok(Ok(Some(Protocol::Http1))) => http1::serve(client, context, None).await,
+        Ok(Ok(Some(Protocol::Http2))) => http2::serve(client, context).await,
         Ok(Ok(Some(Protocol::Opaque))) => opaque::serve(client, context).await,
         // Whoever is silent may be waiting for the server to speak first.
         Err(_) => opaque::serve_silent(client, context).await,

@@ -25,6 +25,7 @@ pub(crate) struct Handovers {
     pub(crate) metrics: Metrics,
     /// Tasks that the listener's end waits for.
     pub(crate) connections: TaskTracker,
+    pub(crate) drain: CancellationToken,
     pub(crate) abort: CancellationToken,
 }
 
@@ -76,6 +77,7 @@ impl Handovers {
             holder,
             route,
             connections: self.connections.clone(),
+            drain: self.drain.clone(),
             abort: self.abort.clone(),
             left: Some(uid.into()),
         })

@@ -313,6 +313,19 @@ impl Hold {
         }
     }
 
+    fn free(&self) {
+        self.holder.update(|inner, now| {
+            inner.waiters.remove(&self.ticket);
+            inner.queue.leave(self.ticket, now);
+        });
+    }
+
+    /// Frees the place, which turned out not to be a request's.
+    pub(crate) fn forget(mut self) {
+        self.free();
+        self.outcome = None;
+    }
+
     /// Frees the place of a request that is answered without a backend.
     pub(crate) fn end(mut self, outcome: Outcome) {
         self.outcome = Some(outcome);
@@ -322,10 +335,7 @@ impl Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         if let Some(outcome) = self.outcome {
-            self.holder.update(|inner, now| {
-                inner.waiters.remove(&self.ticket);
-                inner.queue.leave(self.ticket, now);
-            });
+            self.free();
             self.holder.ended(outcome);
         }
     }

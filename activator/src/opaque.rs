@@ -15,7 +15,7 @@ use crate::{
     answer::Rejection,
     connection::{Context, tell},
     holder::{Forward, Hold},
-    http1,
+    http1, http2,
     metrics::Outcome,
     protocol::Protocol,
     release::{self, Lost},
@@ -46,15 +46,20 @@ pub(crate) async fn serve_silent(client: ClientStream, context: Context) {
     };
     match told {
         Some(Protocol::Http1) => http1::serve(client, context, Some(hold)).await,
+        Some(Protocol::Http2) => {
+            // Its streams take places of their own, and there may be none for long.
+            hold.forget();
+            http2::serve(client, context).await;
+        }
         Some(Protocol::Opaque) | None => forward(client, context, hold).await,
     }
 }
 
 async fn forward(mut client: ClientStream, context: Context, hold: Hold) {
-    let (backend, hold) = match release::wait(hold, &client, &context).await {
+    let (backend, hold) = match release::wait(hold, None, &client, &context).await {
         Ok(reached) => reached,
         Err(Lost::Rejected(rejection)) => return reject(&client, &context, &rejection),
-        Err(Lost::ClientLeft) => return,
+        Err(Lost::ClientLeft | Lost::Reset(_)) => return,
     };
     let mut forward = hold.hand_over();
     // Nobody can tell where its first answer begins, or whether there will be any.

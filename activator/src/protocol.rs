@@ -7,7 +7,9 @@ use stillwake_proxy::protocol::{Protocol as Spoken, skip_line_ends};
 pub(crate) enum Protocol {
     /// As requests.
     Http1,
-    /// As one connection: TLS, HTTP/2 for now, and everything else.
+    /// As requests, each a stream.
+    Http2,
+    /// As one connection: TLS and everything else.
     Opaque,
 }
 
@@ -19,7 +21,8 @@ pub(crate) enum Protocol {
 pub(crate) fn detect(bytes: &[u8]) -> Option<Protocol> {
     match Spoken::detect(bytes)? {
         Spoken::Http1 if begins_in_capitals(skip_line_ends(bytes)) => Some(Protocol::Http1),
-        Spoken::Http1 | Spoken::Http2 | Spoken::Tls | Spoken::Opaque => Some(Protocol::Opaque),
+        Spoken::Http2 => Some(Protocol::Http2),
+        Spoken::Http1 | Spoken::Tls | Spoken::Opaque => Some(Protocol::Opaque),
     }
 }
 
@@ -45,10 +48,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_http1_is_opaque() {
+    fn the_preface_is_http2() {
+        let begin = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0";
+        assert_eq!(detect(begin), Some(Protocol::Http2));
+    }
+
+    #[test]
+    fn what_is_not_http_is_opaque() {
         for begin in [
-            &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..],
-            b"\x16\x03\x01\x02\x00",
+            &b"\x16\x03\x01\x02\x00"[..],
             b"get key\r\n",
             b"*1\r\n$4\r\nPING\r\n",
             b"PING\r\n",

@@ -23,6 +23,21 @@ mod handovers;
 #[path = "sockets/holding.rs"]
 mod holding;
 #[cfg(test)]
+#[path = "sockets/http2.rs"]
+mod http2;
+#[cfg(test)]
+#[path = "sockets/http2_ending.rs"]
+mod http2_ending;
+#[cfg(test)]
+#[path = "sockets/http2_forwarding.rs"]
+mod http2_forwarding;
+#[cfg(test)]
+#[path = "sockets/http2_holding.rs"]
+mod http2_holding;
+#[cfg(test)]
+#[path = "sockets/http2_resets.rs"]
+mod http2_resets;
+#[cfg(test)]
 #[path = "sockets/observing.rs"]
 mod observing;
 #[cfg(test)]

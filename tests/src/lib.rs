@@ -19,7 +19,10 @@ pub mod local;
 pub mod payload;
 pub mod processes;
 pub mod raw;
+pub mod server;
 pub mod settings;
+pub mod sidecar;
+pub mod tools;
 pub mod wait;
 
 /// Carries a request's id from the client to the app and back.

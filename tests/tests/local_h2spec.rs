@@ -3,19 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of a suite are tests as well")]
 
-use std::{
-    collections::BTreeMap,
-    io::{self, Write as _},
-    net::{SocketAddr, TcpListener},
-    path::{Path, PathBuf},
-    process::Stdio,
-};
+use std::{collections::BTreeMap, net::SocketAddr, path::Path, process::Stdio};
 
-use anyhow::{Context, ensure};
-use stillwake_e2e::{
-    binaries, client,
-    wait::{self, PATIENCE},
-};
+use anyhow::Context;
+use stillwake_e2e::{sidecar::Sidecar, tools};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     process::{Child, Command},
@@ -36,12 +27,13 @@ enum Outcome {
 
 #[tokio::test]
 async fn every_case_ends_as_it_does_without_the_sidecar() {
-    if !go_is_installed().await {
+    if !tools::are_installed(&["go"], "h2spec").await.unwrap() {
         return;
     }
+    let [h2spec, backend] = ["github.com/summerwind/h2spec/cmd/h2spec", "./backend"]
+        .map(|package| tools::go_program("h2spec", package));
+    let (h2spec, backend) = (h2spec.await.unwrap(), backend.await.unwrap());
     let folder = tempfile::tempdir().unwrap();
-    let h2spec = build(folder.path(), "github.com/summerwind/h2spec/cmd/h2spec").await;
-    let backend = build(folder.path(), "./backend").await;
     let (_backend, app) = start_backend(&backend).await.unwrap();
     let sidecar = Sidecar::start(app).await.unwrap();
 
@@ -61,64 +53,9 @@ async fn every_case_ends_as_it_does_without_the_sidecar() {
     );
     assert_eq!(direct.len(), through.len());
 
-    wait::until("nothing in flight", PATIENCE, || async {
-        let in_flight = sidecar
-            .metric("stillwake_sidecar_requests_in_flight")
-            .await?;
-        ensure!(in_flight == 0, "{in_flight} are in flight");
-        anyhow::Ok(())
-    })
-    .await
-    .unwrap();
-    let requests = sidecar
-        .metric("stillwake_sidecar_requests_total")
-        .await
-        .unwrap();
+    sidecar.wait_for_in_flight(0).await.unwrap();
+    let requests = sidecar.requests().await.unwrap();
     assert!(requests > 100, "{requests} were counted");
-}
-
-struct Sidecar {
-    address: SocketAddr,
-    admin: SocketAddr,
-    _process: Child,
-}
-
-impl Sidecar {
-    /// Starts one before `app` and waits until it answers.
-    async fn start(app: SocketAddr) -> anyhow::Result<Self> {
-        let (address, admin) = (free_address()?, free_address()?);
-        let process = Command::new(binaries::sidecar()?)
-            .env(
-                "STILLWAKE_SIDECAR_PORTS",
-                format!("{}:{}", address.port(), app.port()),
-            )
-            .env("STILLWAKE_SIDECAR_ADDRESS", "127.0.0.1")
-            .env("STILLWAKE_SIDECAR_ADMIN", admin.to_string())
-            .env("STILLWAKE_SIDECAR_LOG", "warn")
-            .kill_on_drop(true)
-            .spawn()?;
-        let sidecar = Self {
-            address,
-            admin,
-            _process: process,
-        };
-        let ready = "stillwake_sidecar_app_ready";
-        wait::until("the sidecar", PATIENCE, || async {
-            ensure!(sidecar.metric(ready).await? == 1, "the app is not ready");
-            anyhow::Ok(())
-        })
-        .await?;
-        Ok(sidecar)
-    }
-
-    async fn metric(&self, name: &str) -> anyhow::Result<u64> {
-        let page = client::get(self.admin, "/metrics").await?.text();
-        let value = page
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        let value = value.with_context(|| format!("{name} is not in {page}"))?;
-        Ok(value.parse()?)
-    }
 }
 
 async fn start_backend(program: &Path) -> anyhow::Result<(Child, SocketAddr)> {
@@ -130,11 +67,6 @@ async fn start_backend(program: &Path) -> anyhow::Result<(Child, SocketAddr)> {
     let line = BufReader::new(output).lines().next_line().await?;
     let address = line.context("the backend has ended")?.parse()?;
     Ok((process, address))
-}
-
-/// An address at which nobody listens, so far.
-fn free_address() -> io::Result<SocketAddr> {
-    TcpListener::bind(("127.0.0.1", 0))?.local_addr()
 }
 
 async fn run(h2spec: &Path, server: SocketAddr, report: &Path) -> Outcomes {
@@ -171,36 +103,4 @@ fn outcomes(report: &str) -> Outcomes {
         assert_eq!(before, None, "two cases are called {name}");
     }
     outcomes
-}
-
-/// Builds a program of the Go module in `interop/h2spec`, from Go's cache if it was built before.
-async fn build(folder: &Path, package: &str) -> PathBuf {
-    let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("interop/h2spec");
-    let program = folder.join(package.rsplit('/').next().unwrap());
-    let built = Command::new("go")
-        .args(["build", "-trimpath", "-buildvcs=false", "-o"])
-        .arg(&program)
-        .arg(package)
-        .current_dir(module)
-        .env("CGO_ENABLED", "0")
-        .status()
-        .await
-        .unwrap();
-    assert!(built.success(), "go build of {package} failed");
-    program
-}
-
-async fn go_is_installed() -> bool {
-    match Command::new("go").arg("version").output().await {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            // Past the test runner, which shows what a test that passes prints to nobody.
-            let left_out = b"LEFT OUT: h2spec, because Go isn't installed\n";
-            io::stderr().write_all(left_out).unwrap();
-            false
-        }
-        version => {
-            assert!(version.unwrap().status.success(), "go version fails");
-            true
-        }
-    }
 }

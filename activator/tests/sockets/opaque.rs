@@ -66,21 +66,6 @@ async fn a_silent_client_wakes_a_server_that_speaks_first() {
 }
 
 #[tokio::test]
-async fn http2_with_prior_knowledge_passes_as_a_connection() {
-    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-    let rig = Rig::start().await;
-    let backend = Backend::start(async |mut stream: TcpStream| {
-        let mut preface = [0; PREFACE.len()];
-        stream.read_exact(&mut preface).await.unwrap();
-        assert_eq!(preface, PREFACE);
-        stream.write_all(b"settings").await.unwrap();
-    })
-    .await;
-    rig.ready("a", backend.address);
-    assert_eq!(rig.exchange(PREFACE).await, "settings");
-}
-
-#[tokio::test]
 async fn past_a_bound_a_connection_is_reset() {
     let rig = Rig::with(|settings| {
         settings.max_held = 1;
