@@ -22,7 +22,7 @@ TEST_CLUSTER := cargo run --quiet --locked -p stillwake-test-cluster --
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint docs deny advisories unit chart local servers cluster cluster-down cluster-status cluster-images cluster-tests \
-	soak nightly kubectl sidecar images footprint fuzz rust
+	soak bench-cold nightly kubectl sidecar images footprint fuzz rust
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -91,6 +91,9 @@ cluster-tests: rust ## The suites on a real Kubernetes with KEDA: on the one tha
 soak: rust ## A million numbered requests on the running cluster, while all comes and goes (hours; SOAK_REQUESTS, SOAK_CYCLES)
 	STILLWAKE_SOAK_REQUESTS=$(SOAK_REQUESTS) STILLWAKE_SOAK_CYCLES=$(SOAK_CYCLES) \
 		cargo test --locked -p stillwake-e2e --features cluster --test cluster_zero loss -- --nocapture
+
+bench-cold: rust ## Cold starts beside the HTTP Add-on's and a bare pod's, on the running cluster or one of its own (STILLWAKE_COLD_STARTS=20)
+	TEST_CLUSTER="$(TEST_CLUSTER)" tests/bench-cold.sh
 
 nightly: rust ## What takes longer: the oldest versions that are supported, five steady minutes, and twenty starts in a row
 	STILLWAKE_STARTS=20 cargo test --locked -p stillwake-test-cluster --features cluster --test starts -- --nocapture

@@ -4,7 +4,7 @@ use std::{fs, path::Path, process::Command, time::Duration};
 
 use anyhow::{Context, ensure};
 
-use crate::{files, kubectl::Kubectl, modules::BuiltModule, versions::Versions};
+use crate::{files, kubectl::Kubectl, versions::Versions};
 
 /// KEDA makes its certificates, waits until they are mounted, and serves only then.
 const PATIENCE: Duration = Duration::from_mins(5);
@@ -14,27 +14,25 @@ pub(crate) fn image(name: &str) -> String {
     format!("stillwake.test/{name}:test")
 }
 
-/// Renders KEDA's own default manifests.
-pub(crate) fn render_keda(
-    kubernetes: &BuiltModule,
-    source: &Path,
-    output: &Path,
-) -> anyhow::Result<()> {
-    let rendered = Command::new(kubernetes.program("kubectl"))
+/// Renders the default manifests in the sources of KEDA, or of another project of its.
+pub(crate) fn render(kubectl: &Path, source: &Path, output: &Path) -> anyhow::Result<()> {
+    let manifests = source.join("config/default");
+    let rendered = Command::new(kubectl)
         .arg("kustomize")
-        .arg(source.join("config/default"))
+        .arg(&manifests)
         .output()
         .context("running kubectl kustomize")?;
     ensure!(
         rendered.status.success(),
-        "kubectl kustomize of KEDA's manifests: {}",
+        "kubectl kustomize {}: {}",
+        manifests.display(),
         String::from_utf8_lossy(&rendered.stderr).trim()
     );
     files::write(output, rendered.stdout)
 }
 
-/// Replaces the registries and tags of images by ours, and forbids pulling them.
-fn with_our_images(manifests: &str) -> String {
+/// Replaces the registries and tags of images by ours, puts `prefix` before their names, and forbids pulling them.
+pub(crate) fn with_our_images(manifests: &str, prefix: &str) -> String {
     manifests
         .lines()
         .map(|line| {
@@ -45,7 +43,10 @@ fn with_our_images(manifests: &str) -> String {
             if let Some(name) = rest.strip_prefix("image: ") {
                 let name = name.rsplit('/').next().unwrap_or(name);
                 let name = name.split([':', '@']).next().unwrap_or(name);
-                format!("{indent}{dash}image: {}\n", image(name))
+                format!(
+                    "{indent}{dash}image: {}\n",
+                    image(&format!("{prefix}{name}"))
+                )
             } else if rest.starts_with("imagePullPolicy: ") {
                 format!("{indent}{dash}imagePullPolicy: Never\n")
             } else {
@@ -66,7 +67,7 @@ pub(crate) fn install(
         let text = fs::read_to_string(manifests)
             .with_context(|| format!("reading {}", manifests.display()))?;
         kubectl
-            .apply(&with_our_images(&text))
+            .apply(&with_our_images(&text, ""))
             .with_context(|| format!("applying {}", manifests.display()))?;
     }
     Ok(())
@@ -113,7 +114,7 @@ spec:
     image: registry.example:5000/kedacore/keda-metrics-apiserver@sha256:00
 ";
         assert_eq!(
-            with_our_images(manifests),
+            with_our_images(manifests, ""),
             "\
 spec:
   containers:
@@ -123,6 +124,15 @@ spec:
   - name: image
     image: stillwake.test/keda-metrics-apiserver:test
 "
+        );
+    }
+
+    #[test]
+    fn an_image_that_is_named_by_its_package_gets_our_name_too() {
+        let manifests = "      - image: ko://github.com/kedacore/http-add-on/scaler\n";
+        assert_eq!(
+            with_our_images(manifests, "http-add-on-"),
+            "      - image: stillwake.test/http-add-on-scaler:test\n"
         );
     }
 }

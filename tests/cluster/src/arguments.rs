@@ -51,6 +51,12 @@ pub(crate) enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Build KEDA's HTTP Add-on, and install it into the cluster, for what is held against it
+    HttpAddOn {
+        /// Remove it from the cluster instead, with all that it scales by
+        #[arg(long)]
+        remove: bool,
+    },
     /// Build helm alone, and say where it is: reading a chart takes no cluster
     BuildHelm,
     /// The first process of a node, inside the node's namespaces

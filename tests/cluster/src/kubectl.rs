@@ -49,6 +49,12 @@ impl Kubectl {
         .map(drop)
     }
 
+    /// Deletes what is there of the objects of manifests, and waits until it is gone.
+    pub(crate) fn delete(&self, manifests: &str) -> anyhow::Result<()> {
+        self.run_with_input(&["delete", "--ignore-not-found", "--filename=-"], manifests)
+            .map(drop)
+    }
+
     /// Waits for a condition by `kubectl wait`.
     pub(crate) fn wait(&self, arguments: &[&str], patience: Duration) -> anyhow::Result<()> {
         let timeout = format!("--timeout={}s", LOOK.as_secs());

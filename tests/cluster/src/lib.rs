@@ -10,6 +10,7 @@ mod components;
 mod configuration;
 mod entry;
 mod files;
+mod http_add_on;
 mod isolation;
 mod kubectl;
 mod layout;
@@ -89,6 +90,15 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         }
         Command::Kubectl { arguments } => running::pass_to(Tool::Kubectl, &arguments),
         Command::Helm { arguments } => running::pass_to(Tool::Helm, &arguments),
+        Command::HttpAddOn { remove } => {
+            let (layout, checkout) = (Layout::of_environment()?, std::env::current_dir()?);
+            if remove {
+                http_add_on::remove(&layout, &checkout)
+            } else {
+                prerequisites::check_build()?;
+                http_add_on::install(&layout, &checkout)
+            }
+        }
         Command::BuildHelm => print_helm(),
         Command::Node { folder } => node::be(&folder),
     }

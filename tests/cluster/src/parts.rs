@@ -61,12 +61,12 @@ pub(crate) fn build(layout: &Layout, versions: &Versions) -> anyhow::Result<Buil
         (&keda, "keda-admission-webhooks"),
     ]
     .into_iter()
-    .map(|(module, name)| archive(versions, module, name))
+    .map(|(module, name)| archive(&versions.beside_modules(versions::IMAGES), module, name))
     .collect::<anyhow::Result<_>>()?;
     let keda_manifests = keda.program("manifests.yaml");
     if !keda_manifests.exists() {
         let source = modules::source_folder(&source, KEDA)?;
-        addons::render_keda(&kubernetes, &source, &keda_manifests)?;
+        addons::render(&kubernetes.program("kubectl"), &source, &keda_manifests)?;
     }
     Ok(Built {
         kubernetes,
@@ -191,9 +191,9 @@ fn module(
     }
 }
 
-/// Makes the archive of an image, unless there is one of the same programs and the same description.
-fn archive(versions: &Versions, module: &BuiltModule, name: &str) -> anyhow::Result<PathBuf> {
-    let description = versions.beside_modules("images").join(name);
+/// Makes the archive of an image, unless there is one of the same programs and the same description, which is in `images`.
+pub(crate) fn archive(images: &Path, module: &BuiltModule, name: &str) -> anyhow::Result<PathBuf> {
+    let description = images.join(name);
     let hash = modules::content_hash(&description)?;
     let output = module.program(&format!("{name}-{hash}.tar"));
     if !output.exists() {

@@ -10,6 +10,9 @@ use anyhow::{Context, bail};
 /// Relative to the root of the checkout, where the tool is run.
 pub(crate) const MODULES: &str = "tests/cluster/modules";
 
+/// The folder of the Containerfiles, beside the modules.
+pub(crate) const IMAGES: &str = "images";
+
 /// Where the sources of the cluster's parts are.
 #[derive(Clone, Debug)]
 pub(crate) struct Versions {

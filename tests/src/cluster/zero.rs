@@ -72,6 +72,16 @@ pub async fn address(namespace: &Namespace, service: &str) -> anyhow::Result<Soc
 ///
 /// When that does not come about.
 pub async fn until_asleep(namespace: &Namespace, name: &str) -> anyhow::Result<()> {
+    until_empty(namespace, name).await?;
+    until_served(namespace, name, true).await
+}
+
+/// Waits until a Deployment has no replica, is to have none, and its last pod is gone.
+///
+/// # Errors
+///
+/// When that does not come about.
+pub async fn until_empty(namespace: &Namespace, name: &str) -> anyhow::Result<()> {
     let deployments = namespace.api::<Deployment>();
     watching::until(&deployments, name, "sleep", |deployment| {
         let deployment = deployment.ok_or_else(|| "there is none".to_owned())?;
@@ -94,8 +104,7 @@ pub async fn until_asleep(namespace: &Namespace, name: &str) -> anyhow::Result<(
             Err(watching::phases(pods))
         }
     })
-    .await?;
-    until_served(namespace, name, true).await
+    .await
 }
 
 /// Waits until a Service leads to activators, or does not any more.

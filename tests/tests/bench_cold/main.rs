@@ -1,0 +1,141 @@
+//! Cold starts under Stillwake beside those under KEDA's HTTP Add-on and beside the least that Kubernetes takes, in turn
+//! in one run on one cluster.
+//!
+//! Tells what it saw, and fails only if a request is not answered with 200: what is fast enough is for people to say.
+//! `make bench-cold` brings the cluster and the Add-on.
+
+mod add_on;
+mod bare;
+mod breakdown;
+mod environment;
+mod report;
+mod stillwake;
+mod summary;
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use http::StatusCode;
+use stillwake_e2e::{
+    client::Answer,
+    cluster::{self, Failure, Namespace, stillwake::Stillwake},
+    settings::setting,
+};
+
+use self::{
+    add_on::AddOn,
+    bare::Bare,
+    breakdown::Breakdown,
+    environment::Environment,
+    report::Report,
+    summary::{Series, Wake},
+};
+
+/// How many cold starts each has, instead of [`ROUNDS`].
+const STARTS: &str = "STILLWAKE_COLD_STARTS";
+
+const ROUNDS: usize = 20;
+
+/// What is asked for.
+const PATH: &str = "/bytes?length=100";
+
+/// What both `ScaledObject`s have: the Add-on makes its own so and lets nobody choose.
+const POLLING: Duration = Duration::from_secs(15);
+
+/// What both have, long enough for nobody to fall asleep while the others are measured.
+const COOLDOWN: Duration = Duration::from_secs(10);
+
+/// Who is measured.
+#[derive(Clone, Copy, Debug)]
+enum Contender {
+    Stillwake,
+    AddOn,
+    Bare,
+}
+
+/// Each in each place as often as the others, before and behind each of them.
+const ORDERS: [[Contender; 3]; 6] = {
+    use Contender::{AddOn, Bare, Stillwake};
+    [
+        [Stillwake, AddOn, Bare],
+        [Bare, AddOn, Stillwake],
+        [AddOn, Bare, Stillwake],
+        [Stillwake, Bare, AddOn],
+        [Bare, Stillwake, AddOn],
+        [AddOn, Stillwake, Bare],
+    ]
+};
+
+#[test]
+fn cold_starts_beside_the_http_add_ons() -> Result<(), Failure> {
+    cluster::run("cold starts compared", async |namespace| {
+        let rounds = setting(STARTS, ROUNDS)?;
+        ensure!(rounds > 0, "{STARTS} has to be 1 at least");
+        let report = compare(namespace, rounds).await?;
+        eprintln!("\n{}", report.table());
+        report.write()?;
+        let unanswered = report.unanswered();
+        ensure!(
+            unanswered.is_empty(),
+            "not all were answered with 200: {}",
+            unanswered.join("; ")
+        );
+        Ok(())
+    })
+}
+
+async fn compare(namespace: &Namespace, rounds: usize) -> anyhow::Result<Report> {
+    let release = Stillwake::with_defaults(namespace).await?;
+    let mut environment = Environment::begin(namespace).await?;
+    eprintln!("{environment}\nPutting three copies of an app to sleep");
+    let (ours, add_on, bare) = tokio::try_join!(
+        stillwake::Sleeper::start(namespace, &release),
+        AddOn::start(namespace),
+        Bare::start(namespace),
+    )?;
+    let mut series = Series::default();
+    let mut before = Breakdown::read(&release).await?;
+    // The first round is not counted: names, addresses and images are looked up for the first time in it.
+    for round in 0..=rounds {
+        let mut row = Series::default();
+        for contender in ORDERS[round % ORDERS.len()] {
+            match contender {
+                Contender::Stillwake => row.stillwake.push(ours.wake(round).await),
+                Contender::AddOn => row.add_on.push(add_on.wake(round).await),
+                Contender::Bare => {
+                    let (sidecar, app) = bare.wake().await?;
+                    row.sidecar.push(Wake::of(sidecar, || Ok(())));
+                    row.app.push(Wake::of(app, || Ok(())));
+                    // At once, or its end falls into the others' beginning.
+                    bare.sleep().await?;
+                }
+            }
+        }
+        tokio::try_join!(ours.until_asleep(), add_on.until_asleep())?;
+        if round == 0 {
+            eprintln!("not counted: {row}");
+            before = Breakdown::read(&release).await?;
+        } else {
+            eprintln!("{round} of {rounds}: {row}");
+            series.append(row);
+        }
+    }
+    let breakdown = Breakdown::read(&release).await?.since(&before);
+    environment.end()?;
+    Ok(Report {
+        environment,
+        series,
+        breakdown,
+    })
+}
+
+/// Fails unless it is the app's answer to the request `id`, with 200.
+fn check(answer: &Answer, id: u64) -> anyhow::Result<()> {
+    ensure!(
+        answer.status == StatusCode::OK && answer.request_id() == Some(id),
+        "{} {}",
+        answer.status,
+        answer.text()
+    );
+    Ok(())
+}

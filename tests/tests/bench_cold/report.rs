@@ -1,0 +1,185 @@
+//! What people and programs get to read of it.
+
+use std::{fmt::Write as _, fs, path::Path, ptr};
+
+use anyhow::Context;
+use serde_json::{Value, json};
+use stillwake_e2e::binaries;
+
+use super::{
+    COOLDOWN, POLLING,
+    breakdown::Breakdown,
+    environment::Environment,
+    summary::{Series, Spread, Wake, failures, ratios, times},
+};
+
+/// Relative to the folder of this crate, where its tests run.
+const PAGE: &str = "../docs/reference/benchmarks-cold.md";
+
+/// In the target folder.
+const FILE: &str = "benchmarks/cold.json";
+
+/// All that is to be told.
+pub(super) struct Report {
+    pub(super) environment: Environment,
+    pub(super) series: Series,
+    pub(super) breakdown: Breakdown,
+}
+
+impl Report {
+    /// Returns the rows of the table: what it is, and its times.
+    fn rows(&self) -> [(&'static str, &[Wake]); 4] {
+        [
+            ("Stillwake, first request to answer", &self.series.stillwake),
+            ("HTTP Add-on, first request to answer", &self.series.add_on),
+            ("bare: scale to the app accepts", &self.series.app),
+            ("bare: scale to the sidecar accepts", &self.series.sidecar),
+        ]
+    }
+
+    /// Returns why requests were not answered as they should have been.
+    pub(super) fn unanswered(&self) -> Vec<String> {
+        let rows = self.rows();
+        let told = rows.iter().flat_map(|(name, wakes)| {
+            let failures = failures(wakes).into_iter();
+            failures.map(move |failure| format!("{name}, {failure}"))
+        });
+        told.collect()
+    }
+
+    /// Returns the tables.
+    pub(super) fn table(&self) -> String {
+        let mut text = String::from(
+            "| | answered | median | p95 | ÷ app accepts | ÷ sidecar accepts | ÷ HTTP Add-on |\n|---|---|---|---|---|---|---|\n",
+        );
+        for (name, wakes) in self.rows() {
+            let answered = wakes.len() - failures(wakes).len();
+            let time = |pick: fn(Spread) -> f64| {
+                times(wakes).map_or_else(none, |spread| format!("{:.3} s", pick(spread)))
+            };
+            let over = |others: &[Wake]| {
+                if ptr::eq(wakes, others) {
+                    return "1".to_owned();
+                }
+                ratios(wakes, others).map_or_else(none, |Spread { p5, median, p95 }| {
+                    format!("{median:.2} ({p5:.2}–{p95:.2})")
+                })
+            };
+            let _ = writeln!(
+                text,
+                "| {name} | {answered} of {} | {} | {} | {} | {} | {} |",
+                wakes.len(),
+                time(|spread| spread.median),
+                time(|spread| spread.p95),
+                over(&self.series.app),
+                over(&self.series.sidecar),
+                over(&self.series.add_on),
+            );
+        }
+        let median = |wakes| times(wakes).map(|spread| spread.median);
+        if let (Some(ours), Some(add_on), Some(app)) = (
+            median(&self.series.stillwake),
+            median(&self.series.add_on),
+            median(&self.series.app),
+        ) {
+            let _ = writeln!(
+                text,
+                "\nStillwake's median is {:+.3} s from the moment in which the bare pod's app accepts (to be at most +0.150 s), and \
+                 {:.2} of the Add-on's (to be at most 0.45).",
+                ours - app,
+                ours / add_on,
+            );
+        }
+        let means = self.breakdown.means();
+        if !means.is_empty() {
+            text.push_str("\n| phase of Stillwake's | mean | seen |\n|---|---|---|\n");
+            for (phase, mean, count) in means {
+                let _ = writeln!(text, "| {phase} | {mean:.3} s | {count} |");
+            }
+        }
+        text
+    }
+
+    /// Writes the page, and the file with every single figure.
+    pub(super) fn write(&self) -> anyhow::Result<()> {
+        let file = binaries::target()?.join(FILE);
+        for (path, text) in [
+            (Path::new(PAGE), self.page()),
+            (&file, format!("{:#}\n", self.json())),
+        ] {
+            let folder = path.parent().context("a path without a folder")?;
+            fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+            fs::write(path, text).with_context(|| format!("writing {}", path.display()))?;
+        }
+        eprintln!(
+            "Written to docs/reference/benchmarks-cold.md; every single figure is in {}",
+            file.display()
+        );
+        Ok(())
+    }
+
+    fn page(&self) -> String {
+        let rounds = self.series.stillwake.len();
+        let (polling, cooldown) = (POLLING.as_secs(), COOLDOWN.as_secs());
+        format!(
+            "# Cold starts, measured
+
+Written by `make bench-cold`, which runs all of it again on your machine; `STILLWAKE_COLD_STARTS=100` makes it longer.
+
+{environment}.
+
+{table}
+Times are on the client's clock, {rounds} cold starts each. In brackets: the 5th and the 95th percentile of the ratios, each
+of two figures of the same round.
+
+## How
+
+- One app, an image that listens at once, with a readiness probe over HTTP each second, in three Deployments: one with
+  Stillwake's sidecar and a ScaledObject, one under an HTTPScaledObject of the Add-on, one that nobody scales. Both products as
+  they install by default. Both ScaledObjects poll each {polling} s, which the Add-on does not let one choose, and cool down for
+  {cooldown} s.
+- A round is one cold start of each, in an order that changes from round to round; all three are at zero, without a pod, when
+  it begins. The round before the first is not counted.
+- *First request to answer*: from dialling to the last byte of the body. To Stillwake it goes through the app's own
+  Service, to the Add-on through its interceptor's. An answer counts if it is 200, the app's own to this request, and says in
+  its header that it had to wait.
+- *Bare*: `/scale` is written from 0 to 1; its pod, which has Stillwake's sidecar as a native one, is dialled every few
+  milliseconds from the moment in which a watch tells its address. No request can be answered before the app accepts: that is
+  the floor. The sidecar starts before the app, and accepts by the time at which the address is told.
+- The phases are those of `{metric}` at the activators, from the first held request on, of all wakes in the meantime.
+",
+            environment = self.environment,
+            table = self.table(),
+            metric = super::breakdown::METRIC,
+        )
+    }
+
+    fn json(&self) -> Value {
+        let rows = self.rows();
+        let summaries = rows.iter().map(|(name, wakes)| {
+            json!({
+                "name": name,
+                "count": wakes.len(),
+                "failures": failures(wakes),
+                "seconds": times(wakes),
+                "over_app": ratios(wakes, &self.series.app),
+                "over_sidecar": ratios(wakes, &self.series.sidecar),
+                "over_add_on": ratios(wakes, &self.series.add_on),
+            })
+        });
+        let phases = self.breakdown.means().into_iter();
+        let phases = phases.map(
+            |(phase, mean, count)| json!({"phase": phase, "mean_seconds": mean, "count": count}),
+        );
+        json!({
+            "environment": self.environment,
+            "summary": summaries.collect::<Vec<_>>(),
+            "phases": phases.collect::<Vec<_>>(),
+            "rounds": self.series,
+        })
+    }
+}
+
+fn none() -> String {
+    "–".to_owned()
+}

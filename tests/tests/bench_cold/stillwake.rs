@@ -1,0 +1,55 @@
+//! A Deployment under Stillwake, asked through its own Service.
+
+use std::net::SocketAddr;
+
+use anyhow::ensure;
+use stillwake_e2e::{
+    client,
+    cluster::{Namespace, scaling::Scaling, stillwake::Stillwake, zero},
+};
+use tokio::time::Instant;
+
+use super::{COOLDOWN, PATH, POLLING, check, summary::Wake};
+
+const NAME: &str = "stillwake";
+
+/// It, at zero between two requests.
+pub(super) struct Sleeper {
+    namespace: Namespace,
+    service: SocketAddr,
+}
+
+impl Sleeper {
+    pub(super) async fn start(
+        namespace: &Namespace,
+        stillwake: &Stillwake,
+    ) -> anyhow::Result<Self> {
+        let scaling = Scaling {
+            polling: POLLING,
+            cooldown: COOLDOWN,
+            ..zero::scaling(NAME, &[("targetConcurrency", "100")])
+        };
+        let web = zero::app(NAME);
+        Ok(Self {
+            namespace: namespace.clone(),
+            service: zero::put_to_sleep(namespace, stillwake, &web, &scaling).await?,
+        })
+    }
+
+    /// Sends the first request and returns how long it takes until the answer is complete.
+    pub(super) async fn wake(&self, round: usize) -> Wake {
+        let begun = Instant::now();
+        let answer = client::get_as(self.service, PATH, round as u64).await;
+        let took = begun.elapsed();
+        Wake::of(took, || {
+            let answer = answer?;
+            check(&answer, round as u64)?;
+            ensure!(answer.cold_start().is_some(), "it did not wait");
+            Ok(())
+        })
+    }
+
+    pub(super) async fn until_asleep(&self) -> anyhow::Result<()> {
+        zero::until_asleep(&self.namespace, NAME).await
+    }
+}
