@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use stillwake_proto::report::Role;
 use tokio::time::Instant;
 
-use crate::state::State;
+use crate::state::{ScaledObjectKey, State};
 
 /// Most reporters and most `ScaledObject`s that are listed.
 const MAX_LISTED: usize = 1_000;
@@ -17,6 +17,10 @@ pub(crate) fn state(state: &mut State, now: Instant) -> Value {
         .into_iter()
         .take(MAX_LISTED)
         .map(|(object, load, knowledge)| {
+            let key = ScaledObjectKey {
+                namespace: object.namespace.clone(),
+                name: object.name.clone(),
+            };
             json!({
                 "namespace": object.namespace,
                 "name": object.name,
@@ -31,6 +35,7 @@ pub(crate) fn state(state: &mut State, now: Instant) -> Value {
                 "unknown_pods": load.unknown_names,
                 "uncounted_pods": state.uncounted_names(&object.workload),
                 "ready_endpoints": load.ready_endpoints,
+                "burst": state.describe_burst(&key, now),
             })
         })
         .collect();
@@ -40,6 +45,7 @@ pub(crate) fn state(state: &mut State, now: Instant) -> Value {
             "sidecars": state.connected(Role::Sidecar),
             "activators": state.connected(Role::Activator),
         },
+        "bursts": state.describe_bursts(),
         "reporters": state.reporters(MAX_LISTED),
         "scaled_objects": objects,
     })

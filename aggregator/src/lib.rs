@@ -9,6 +9,7 @@
 //! hands what it watches to [`Aggregator::apply`]; and one that publishes what [`Aggregator::notices`] returns.
 
 mod aggregator;
+mod burst;
 mod debug;
 mod history;
 mod identity;

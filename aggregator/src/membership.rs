@@ -40,6 +40,10 @@ pub struct ScaledObject {
     pub workload: Workload,
     /// How often KEDA asks whether it is active (`pollingInterval`, KEDA's default is 30 s).
     pub polling_interval: Duration,
+    /// Most replicas it may have (`maxReplicaCount`, KEDA's default is 100).
+    pub max_replicas: u32,
+    /// Whether KEDA is told to add none (annotations `paused`, `paused-replicas`, `paused-scale-out`).
+    pub paused: bool,
 }
 
 /// A pod and the workload it counts for.
@@ -53,6 +57,8 @@ pub struct Pod {
     pub workload: Workload,
     /// Whether it takes traffic.
     pub ready: bool,
+    /// Whether it is being deleted, so that the HPA does not count it.
+    pub terminating: bool,
     /// Whether it has our sidecar. A ready pod without one is load that nobody counts: its workload stays active.
     pub reports: bool,
 }

@@ -37,6 +37,11 @@ struct ReasonLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CallLabels {
     method: &'static str,
     code: String,
@@ -136,8 +141,44 @@ struct LoadCollector(Aggregator);
 
 type Loads = Family<ObjectLabels, Gauge<f64, AtomicU64>>;
 
+impl LoadCollector {
+    fn encode_bursts(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let (outcomes, streams, stopped) = self.0.update(|state, _| {
+            let streams = gauge(state.spec_streams());
+            (state.burst_outcomes(), streams, state.bursts_stopped())
+        });
+        let bursts = Family::<OutcomeLabel, Counter>::default();
+        for (outcome, count) in outcomes {
+            bursts
+                .get_or_create(&OutcomeLabel { outcome })
+                .inc_by(count);
+        }
+        let help = "Clear rises of load on which the HPA was or should have been asked to look, by outcome";
+        let described = encoder.encode_descriptor("bursts", help, None, bursts.metric_type())?;
+        bursts.encode(described)?;
+        for (name, help, value) in [
+            (
+                "spec_streams",
+                "Streams of metric specs that KEDA has open here",
+                streams,
+            ),
+            (
+                "bursts_stopped",
+                "1 while HPAs are not asked to look, since they do not when they are",
+                i64::from(stopped),
+            ),
+        ] {
+            let value = ConstGauge::new(value);
+            let described = encoder.encode_descriptor(name, help, None, value.metric_type())?;
+            value.encode(described)?;
+        }
+        Ok(())
+    }
+}
+
 impl Collector for LoadCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        self.encode_bursts(&mut encoder)?;
         let (overview, sidecars, activators, uncounted) = self.0.update(|state, now| {
             let connected = |role| gauge(state.connected(role));
             let (sidecars, activators) = (connected(Role::Sidecar), connected(Role::Activator));

@@ -1,9 +1,10 @@
 //! The gRPC server of KEDA's external scaler, for TLS and plaintext on one port.
 //!
-//! What is answered is in `scaler/service.rs`; when a workload is woken in `scaler/push.rs`.
+//! What is answered is in `scaler/service.rs` and `scaler/specs.rs`; when a workload is woken in `scaler/push.rs`.
 
 mod push;
 mod service;
+mod specs;
 
 use std::{
     fmt, io,

@@ -19,6 +19,15 @@ pub struct Settings {
     /// KEDA loses one that comes before its HPA exists or that meets a stale replica cache, and writes to the API
     /// server for each that it hears.
     pub hold_resend: Duration,
+    /// Whether the HPA is asked to look at once when a workload's load has clearly risen, and then finds that load rather
+    /// than its average.
+    pub bursts: bool,
+    /// How long a load has to last for that; 0 to 1 s. What ends sooner is a blip.
+    pub burst_lasting: Duration,
+    /// Least time between two looks that are asked for one `ScaledObject`. Each is a write of its HPA.
+    pub burst_interval: Duration,
+    /// Most looks that are asked for in a second, over all `ScaledObject`s. Not 0.
+    pub bursts_per_second: u32,
     /// How long a gRPC stream lives before it is ended with OK; each stream draws its own age.
     pub stream_age: RangeInclusive<Duration>,
     /// How long a gRPC connection is used before its client is sent to look for a new one.
@@ -53,6 +62,10 @@ impl Default for Settings {
             busy_interval: Duration::from_secs(1),
             idle_interval: Duration::from_secs(10),
             hold_resend: Duration::from_secs(1),
+            bursts: true,
+            burst_lasting: Duration::from_millis(150),
+            burst_interval: Duration::from_secs(3),
+            bursts_per_second: 20,
             stream_age: Duration::from_mins(2)..=Duration::from_mins(5),
             connection_age: Duration::from_mins(5),
             hello_timeout: Duration::from_secs(5),

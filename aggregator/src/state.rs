@@ -3,6 +3,7 @@
 //! Fed with events and the time they happened; no sockets, no locks, no timers. What others must hear is queued as
 //! [`Effect`]s. Questions are answered in `state/reading.rs`.
 
+mod bursts;
 mod held;
 mod reading;
 mod refused;
@@ -18,8 +19,11 @@ use stillwake_proto::report::{Endpoint, Port, Role, Workload};
 use tokio::time::Instant;
 
 pub(crate) use self::reading::{Load, Unknown, Wake};
-use self::{held::Activator, refused::Refused, reporters::Sidecar, uncounted::Told};
+use self::{
+    bursts::Bursts, held::Activator, refused::Refused, reporters::Sidecar, uncounted::Told,
+};
 use crate::{
+    burst::Level,
     history::{History, Moment, span},
     membership::{MembershipEvent, Pod, ScaledObject},
     settings::Settings,
@@ -44,7 +48,7 @@ pub(crate) enum Effect {
     Endpoint(ConnectionId, Endpoint),
     /// Close a connection that a newer one replaced.
     Close(ConnectionId),
-    /// Look again whether the `ScaledObject` must be woken.
+    /// Look again what the streams of a `ScaledObject` have to say.
     Wake(ScaledObjectKey),
 }
 
@@ -65,6 +69,7 @@ pub(crate) struct State {
     scaled_objects: BTreeMap<ScaledObjectKey, ScaledObject>,
     workloads: HashMap<Workload, Entry>,
     refused: BTreeMap<ScaledObjectKey, Refused>,
+    bursts: Bursts,
     effects: Vec<Effect>,
     /// What was said of pods without a sidecar.
     told: BTreeMap<ScaledObjectKey, Told>,
@@ -92,8 +97,12 @@ struct Entry {
     window: Duration,
     objects: BTreeSet<ScaledObjectKey>,
     pods: BTreeSet<String>,
+    /// How many of its pods are not terminating.
+    existing: usize,
     /// Sum over its pods.
     in_flight: u64,
+    /// That and what is held, over the last moments.
+    level: Level,
     endpoints: BTreeMap<String, (String, Vec<Port>)>,
     /// Of pods that are gone, until they leave the window.
     departed: Vec<History>,
@@ -105,12 +114,14 @@ struct Entry {
 }
 
 impl Entry {
-    fn new(known: Moment) -> Self {
+    fn new(known: Moment, lasting: Duration) -> Self {
         Self {
             known,
+            level: Level::new(lasting, known),
             window: DEFAULT_WINDOW,
             objects: BTreeSet::new(),
             pods: BTreeSet::new(),
+            existing: 0,
             in_flight: 0,
             endpoints: BTreeMap::new(),
             departed: Vec::new(),
@@ -138,6 +149,7 @@ impl State {
     /// Creates a state that knows nothing yet.
     pub(crate) fn new(settings: Settings, began: Instant) -> Self {
         Self {
+            bursts: Bursts::new(&settings),
             settings,
             began,
             latest: 0,
@@ -197,6 +209,11 @@ impl State {
         self.latest
     }
 
+    /// Maps one of our times back.
+    fn instant(&self, moment: Moment) -> Instant {
+        self.began + Duration::from_micros(u64::try_from(moment).unwrap_or(0))
+    }
+
     fn scaled_object(&mut self, object: ScaledObject, now: Moment) {
         let key = ScaledObjectKey {
             namespace: object.namespace.clone(),
@@ -221,6 +238,7 @@ impl State {
             return;
         };
         self.refused.remove(key);
+        self.bursts.forget(key);
         if let Some(entry) = self.workloads.get_mut(&object.workload) {
             entry.objects.remove(key);
         }
@@ -243,13 +261,15 @@ impl State {
     fn pod(&mut self, pod: Pod, now: Moment) {
         let known = self.pods.get(&pod.uid);
         let moved = known.is_some_and(|known| known.pod.workload != pod.workload);
+        let existed = known.is_some_and(|known| !known.pod.terminating) && !moved;
         let ready_since = known
             .and_then(|known| known.ready_since)
             .or_else(|| pod.ready.then_some(now));
         if moved {
-            self.detach(&pod.uid);
+            self.detach(&pod.uid, now);
         }
         let (uid, workload) = (pod.uid.clone(), pod.workload.clone());
+        let exists = !pod.terminating;
         let member = Member { pod, ready_since };
         let is_new = self.pods.insert(uid.clone(), member).is_none() || moved;
         let in_flight = self
@@ -257,18 +277,23 @@ impl State {
             .get(&uid)
             .map_or(0, |sidecar| sidecar.in_flight);
         let load = self.entry(&workload, now);
+        load.existing = load.existing - usize::from(existed) + usize::from(exists);
         if is_new {
             load.pods.insert(uid.clone());
             load.in_flight += in_flight;
             self.adopt_reports(&uid, &workload, now);
             self.publish(&uid);
+            self.note_level(&workload, now);
+        }
+        if existed != exists {
+            self.note_pods(&workload);
         }
     }
 
     /// The pod object is gone, and with it its requests; what it served stays in the window.
     fn forget_pod(&mut self, uid: &str, now: Moment) {
         let workload = self.pods.get(uid).map(|known| known.pod.workload.clone());
-        self.detach(uid);
+        self.detach(uid, now);
         self.pods.remove(uid);
         let sidecar = self.sidecars.remove(uid);
         let Some(workload) = workload else { return };
@@ -287,7 +312,7 @@ impl State {
     }
 
     /// Takes a pod out of its workload's sums.
-    fn detach(&mut self, uid: &str) {
+    fn detach(&mut self, uid: &str, now: Moment) {
         self.unpublish(uid);
         let in_flight = self
             .sidecars
@@ -296,17 +321,22 @@ impl State {
         let Some(Member { pod, .. }) = self.pods.get(uid) else {
             return;
         };
-        if let Some(entry) = self.workloads.get_mut(&pod.workload)
+        let (workload, existed) = (pod.workload.clone(), !pod.terminating);
+        if let Some(entry) = self.workloads.get_mut(&workload)
             && entry.pods.remove(uid)
         {
             entry.in_flight -= in_flight;
+            entry.existing -= usize::from(existed);
         }
+        self.note_level(&workload, now);
+        self.note_pods(&workload);
     }
 
     fn entry(&mut self, workload: &Workload, now: Moment) -> &mut Entry {
+        let lasting = self.settings.burst_lasting;
         self.workloads
             .entry(workload.clone())
-            .or_insert_with(|| Entry::new(now))
+            .or_insert_with(|| Entry::new(now, lasting))
     }
 
     /// Forgets a workload that nothing belongs to. One that only departed pods remember is kept for its `ScaledObject`.

@@ -17,6 +17,9 @@ const LONGEST_WINDOW: Duration = Duration::from_mins(10);
 /// KEDA keeps three decimals of a target.
 const LEAST_TARGET: f64 = 0.001;
 
+/// Longest DNS label.
+const LONGEST_LABEL: usize = 63;
+
 /// What KEDA itself reads from the metadata and sends along (its external scaler's connection settings).
 const KEDAS_KEYS: [&str; 3] = ["scalerAddress", "enableTLS", "unsafeSsl"];
 
@@ -38,7 +41,8 @@ const TARGET_CONCURRENCY: MetadataKey = MetadataKey {
     takes: "a number of at least 0.001, such as 20",
     default: "100, unless `targetRequestRate` is given",
     purpose: "Requests in flight that one replica should have. What is divided by it is their average over the window, \
-              or over the last tenth of it where that is more than a tenth higher, plus what the activator holds.",
+              or over the last tenth of it where that is more than a tenth higher, plus what the activator holds. When that \
+              sum clearly rises and stays up, it is taken as it is now, and the HPA is asked to look at once.",
 };
 const TARGET_REQUEST_RATE: MetadataKey = MetadataKey {
     name: "targetRequestRate",
@@ -54,8 +58,16 @@ const WINDOW: MetadataKey = MetadataKey {
     purpose: "Time over which load is averaged.",
 };
 
+const SERVICE: MetadataKey = MetadataKey {
+    name: "service",
+    takes: "names of Services, separated by commas, such as web or web,web-canary",
+    default: "the Services whose selector matches the pods of what is scaled",
+    purpose: "Services whose requests wake the workload while no pod of it is ready.",
+};
+
 /// Every key of ours, in the order of the reference page.
-pub const METADATA_KEYS: [&MetadataKey; 3] = [&TARGET_CONCURRENCY, &TARGET_REQUEST_RATE, &WINDOW];
+pub const METADATA_KEYS: [&MetadataKey; 4] =
+    [&TARGET_CONCURRENCY, &TARGET_REQUEST_RATE, &WINDOW, &SERVICE];
 
 /// Name of the metric of requests in flight.
 pub(crate) const CONCURRENCY: &str = "concurrency";
@@ -126,6 +138,8 @@ impl Trigger {
                     trigger.request_rate = Some(target(&TARGET_REQUEST_RATE, value)?);
                 }
                 name if name == WINDOW.name => trigger.window = window(value)?,
+                // The activator's; here it is only seen to that a mistake does not go unnoticed.
+                name if name == SERVICE.name => services(value)?,
                 known if KEDAS_KEYS.contains(&known) => {}
                 _ => {
                     return Err(TriggerError::Key {
@@ -153,6 +167,22 @@ fn target(key: &MetadataKey, value: &str) -> Result<f64, TriggerError> {
     let read = value.trim().parse::<f64>().ok();
     let valid = read.filter(|target| target.is_finite() && *target >= LEAST_TARGET);
     valid.ok_or_else(|| key.refuses(value))
+}
+
+/// Names are DNS labels (RFC 1123), as the API server has them.
+fn services(value: &str) -> Result<(), TriggerError> {
+    let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let is_name = |name: &str| {
+        (1..=LONGEST_LABEL).contains(&name.len())
+            && name.bytes().all(is_inner)
+            && !name.starts_with('-')
+            && !name.ends_with('-')
+    };
+    let mut names = value.split(',').map(str::trim);
+    names
+        .all(is_name)
+        .then_some(())
+        .ok_or_else(|| SERVICE.refuses(value))
 }
 
 fn window(value: &str) -> Result<Duration, TriggerError> {
@@ -205,6 +235,15 @@ mod tests {
     }
 
     #[test]
+    fn services_are_named_by_dns_labels() {
+        let longest = "a".repeat(LONGEST_LABEL);
+        for value in ["web", "web-1,2nd", " web , web-canary ", &longest] {
+            parse(&[("service", value)]).unwrap();
+        }
+        parse(&[("service", &format!("{longest}a"))]).unwrap_err();
+    }
+
+    #[test]
     fn a_mistake_is_named_with_what_was_given_and_what_is_taken() {
         for (key, value, expected) in [
             ("targetConcurrency", "many", "a number"),
@@ -214,6 +253,11 @@ mod tests {
             ("window", "60", "1s to 10m"),
             ("window", "11m", "1s to 10m"),
             ("targetConcurency", "5", "targetConcurrency"),
+            ("service", "", "names of Services"),
+            ("service", "web,", "names of Services"),
+            ("service", "web.shop", "names of Services"),
+            ("service", "Web", "names of Services"),
+            ("service", "-web", "names of Services"),
         ] {
             let message = parse(&[(key, value)]).unwrap_err().to_string();
             for part in [key, &format!("'{value}'"), expected] {

@@ -83,6 +83,8 @@ pub struct ScaledObject {
     pub workload: Workload,
     /// How often KEDA asks whether it is active; at least 1 s.
     pub polling_interval: Duration,
+    /// Most replicas that it gives the workload.
+    pub max_replicas: u32,
     /// Whether its annotations keep KEDA from scaling.
     pub paused: Paused,
 }

@@ -7,6 +7,12 @@ use std::{fmt, sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 
+/// What a clear rise adds at least. Fewer requests more or less are how any traffic scatters.
+const LEAST_RISE: u64 = 4;
+
+/// How long the highest count is remembered at least, and twice that at most.
+const HIGH_INTERVAL: Duration = Duration::from_secs(1);
+
 /// A counter of requests in flight. Clones share it.
 #[derive(Clone)]
 pub struct InFlight {
@@ -26,6 +32,13 @@ struct Count {
     /// Integral of `in_flight` over time, in request-nanoseconds. 64 bits would last 21 days of 10,000 requests.
     area: u128,
     requests: u64,
+    /// The highest count since `high_since`, and the one in the interval before that.
+    high: u64,
+    high_before: u64,
+    high_since: Instant,
+    /// The count that is a clear rise, and afterwards the one that is its end; out of reach when there is none.
+    rise: u64,
+    fall: u64,
     /// The largest `requests` anyone was shown.
     shown: u64,
     /// Ignored requests that were shown already. They are taken out of the ones to come, so that the total is
@@ -55,6 +68,11 @@ impl InFlight {
             since: began,
             area: 0,
             requests: 0,
+            high: 0,
+            high_before: 0,
+            high_since: began,
+            rise: LEAST_RISE,
+            fall: 0,
             shown: 0,
             owed: 0,
         };
@@ -80,7 +98,13 @@ impl InFlight {
             } else {
                 count.requests += 1;
             }
-            count.in_flight == 1
+            count.high = count.high.max(count.in_flight);
+            let rises = count.in_flight >= count.rise;
+            if rises {
+                // Once, until the next report.
+                count.rise = u64::MAX;
+            }
+            count.in_flight == 1 || rises
         };
         if edge {
             self.shared.edge.notify_one();
@@ -106,7 +130,18 @@ impl InFlight {
         }
     }
 
-    /// Waits until the count has gone from 0 to 1 or from 1 to 0 since the last wait ended; many edges may end one wait.
+    /// Does the same for a report: from now on, a clear rise above what was seen lately is an edge, and then its end.
+    ///
+    /// Clear is twice the highest count of the last 1 to 2 s, and the end half of what a rise was reported with. So a
+    /// count that goes up and down makes no edges, other than those at 0.
+    pub fn report(&self) -> Snapshot {
+        let snapshot = self.snapshot();
+        self.shared.count.lock().arm(Instant::now());
+        snapshot
+    }
+
+    /// Waits until the count has gone from 0 to 1, from 1 to 0, or clearly up or down after a report, since the last wait
+    /// ended; many edges may end one wait.
     ///
     /// For one waiter: of several, each edge wakes one. A busy client makes two edges with each request, and telling
     /// them to any number of waiters costs as much as parsing a head.
@@ -148,7 +183,11 @@ impl Shared {
             } else if ignored {
                 count.owed += 1;
             }
-            count.in_flight == 0
+            let falls = count.in_flight < count.fall;
+            if falls {
+                count.fall = 0;
+            }
+            count.in_flight == 0 || falls
         };
         if edge {
             self.edge.notify_one();
@@ -157,6 +196,20 @@ impl Shared {
 }
 
 impl Count {
+    fn arm(&mut self, now: Instant) {
+        if self.rise == u64::MAX && self.in_flight >= 2 {
+            // The report tells of a rise, so its end matters as much.
+            self.fall = self.in_flight.div_ceil(2);
+        }
+        if now.saturating_duration_since(self.high_since) >= HIGH_INTERVAL {
+            self.high_before = self.high;
+            self.high = self.in_flight;
+            self.high_since = now;
+        }
+        let high = self.high.max(self.high_before);
+        self.rise = (2 * high).max(high + LEAST_RISE);
+    }
+
     fn advance(&mut self, now: Instant) {
         // Another thread may have read its clock earlier and got the lock later.
         if let Some(passed) = now.checked_duration_since(self.since) {

@@ -97,10 +97,15 @@ impl Schedule {
     /// A report of the state at `at` goes out; edges up to then are in it.
     ///
     /// The first one of a busy time says little, since the edge is its first request: a burst that follows would look
-    /// like one request for a whole interval. So the next ones follow sooner, each after twice the time of the last.
+    /// like one request for a whole interval. So does one on another edge, such as a clear rise: how far it goes, and
+    /// whether it lasts, is only known afterwards. So the next ones follow sooner, each after twice the time of the last.
     pub(crate) fn sent(&mut self, at: Instant, busy: bool) {
         let before = self.last.and_then(|last| last.busy);
-        let interval = before.unwrap_or(self.minimum_gap) * 2;
+        let interval = if self.edge {
+            self.minimum_gap
+        } else {
+            before.unwrap_or(self.minimum_gap) * 2
+        };
         self.last = Some(Sent {
             at,
             busy: busy.then_some(interval.min(self.intervals.busy)),
@@ -161,6 +166,18 @@ mod tests {
                 let due = now + Duration::from_millis(milliseconds);
                 assert_eq!(schedule.due(), Some(due));
             }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn reports_follow_faster_after_an_edge_too() {
+        let now = Instant::now();
+        let mut schedule = steadily_busy(now);
+        schedule.edge();
+        for milliseconds in [50, 100, 200, 400, 800, 1000] {
+            schedule.sent(now, true);
+            let due = now + Duration::from_millis(milliseconds);
+            assert_eq!(schedule.due(), Some(due));
         }
     }
 

@@ -19,9 +19,9 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// Returns the state of this moment.
+    /// Returns the state of this moment, from which the next edges are measured.
     pub(crate) fn report(&self) -> PodReport {
-        let snapshot = self.in_flight.snapshot();
+        let snapshot = self.in_flight.report();
         let count = Count {
             in_flight: snapshot.in_flight,
             in_flight_time: microseconds(snapshot.in_flight_time),
@@ -183,6 +183,29 @@ mod tests {
         state.drain.begin();
         edge().await.unwrap();
         assert!(edge().await.is_err());
+        following.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clear_rise_since_the_last_report_is_an_edge() {
+        let (_ready, state) = unready();
+        let source = SidecarSource::new(state.clone());
+        let (mut edges, mut session) = (source.edges(), source.session());
+        let following = tokio::spawn(Arc::clone(&source).follow());
+        let mut edge = async || timeout(Duration::from_secs(1), edges.changed()).await;
+        let begun = |count: u64| {
+            (0..count)
+                .map(|_| state.in_flight.begin())
+                .collect::<Vec<_>>()
+        };
+        let first = begun(5);
+        edge().await.unwrap().unwrap();
+        session.report();
+        let few = begun(4);
+        edge().await.unwrap_err();
+        let many = begun(6);
+        edge().await.unwrap().unwrap();
+        drop((first, few, many));
         following.abort();
     }
 

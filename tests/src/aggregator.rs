@@ -84,6 +84,8 @@ impl From<Event> for MembershipEvent {
                 namespace,
                 name,
                 polling_interval,
+                max_replicas: 100,
+                paused: false,
             }),
             Event::Pod {
                 namespace,
@@ -96,6 +98,7 @@ impl From<Event> for MembershipEvent {
                 name,
                 workload: workload(&namespace, &deployment),
                 ready,
+                terminating: false,
                 reports: true,
             }),
             Event::PodGone { uid } => Self::PodGone { uid },

@@ -8,8 +8,8 @@ use std::pin::Pin;
 use futures_util::{Stream, StreamExt as _, stream};
 use rand::RngExt as _;
 use stillwake_proto::scaler::{
-    GetMetricSpecResponse, GetMetricsRequest, GetMetricsResponse, IsActiveResponse, MetricSpec,
-    MetricValue, ScaledObjectRef, external_scaler_server::ExternalScaler,
+    GetMetricSpecResponse, GetMetricsRequest, GetMetricsResponse, IsActiveResponse, MetricValue,
+    ScaledObjectRef, external_scaler_server::ExternalScaler,
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, watch},
@@ -18,12 +18,21 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status};
 
-use super::push::{Push, Step};
+use super::{
+    push::{Push, Step},
+    specs::{Looks, specs},
+};
 use crate::{
     aggregator::Aggregator,
-    state::{Load, ScaledObjectKey, Unknown},
+    state::{Load, ScaledObjectKey, State, Unknown},
     trigger::{CONCURRENCY, REQUEST_RATE, Trigger, TriggerError},
 };
+
+/// What gRPC sends a deadline in.
+///
+/// KEDA's metrics adapter asks its operator with one, for the HPA, and the operator asks on with it. Its own polls have
+/// none (`pkg/metricsservice/client.go`, `pkg/scaling/scale_handler.go`). The calls are otherwise the same.
+const DEADLINE: &str = "grpc-timeout";
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -93,11 +102,22 @@ impl Service {
     }
 
     fn specs(&self, object: &ScaledObjectRef) -> Result<GetMetricSpecResponse, Status> {
-        let specs = specs(object);
+        let trigger = Trigger::parse(&object.scaler_metadata);
         let key = key(object);
-        self.aggregator
-            .update(|state, _| state.trigger_read(&key, specs.as_ref().err()));
-        Ok(specs?)
+        let is_moved = self.aggregator.update(|state, _| {
+            state.trigger_read(&key, trigger.as_ref().err());
+            state.is_target_moved(&key)
+        });
+        Ok(specs(&trigger?, is_moved))
+    }
+
+    /// Notes a call that the HPA is behind, and what it was told.
+    fn looked<T>(&self, request: &Request<T>, object: &ScaledObjectRef, value: Option<f64>) {
+        if request.metadata().contains_key(DEADLINE) {
+            let key = key(object);
+            self.aggregator
+                .update(|state, now| state.looked(&key, value, now));
+        }
     }
 
     /// Begins a stream's life.
@@ -126,15 +146,15 @@ impl Service {
 
 /// How long a stream may live.
 #[derive(Debug)]
-struct Lease {
-    ends: Instant,
+pub(super) struct Lease {
+    pub(super) ends: Instant,
     stop: CancellationToken,
     _place: OwnedSemaphorePermit,
 }
 
 impl Lease {
     /// Returns when the stream must end. Cancel safe.
-    async fn ended(&self) {
+    pub(super) async fn ended(&self) {
         tokio::select! {
             () = self.stop.cancelled() => {}
             () = tokio::time::sleep_until(self.ends) => {}
@@ -156,6 +176,8 @@ impl ExternalScaler for Service {
             .map(|(_, load)| IsActiveResponse {
                 result: load.active,
             });
+        // With several aggregators, another one may have been asked for the metric.
+        self.looked(&request, request.get_ref(), None);
         self.counted("IsActive", answer)
     }
 
@@ -172,6 +194,12 @@ impl ExternalScaler for Service {
         request: Request<GetMetricsRequest>,
     ) -> Result<Response<GetMetricsResponse>, Status> {
         let answer = self.metrics(request.get_ref());
+        if let (Ok(answer), Some(object)) = (&answer, &request.get_ref().scaled_object_ref) {
+            let mut values = answer.metric_values.iter();
+            let concurrency = values.find(|value| value.metric_name == CONCURRENCY);
+            let found = concurrency.map(|value| value.metric_value_float);
+            self.looked(&request, object, found);
+        }
         self.counted("GetMetrics", answer)
     }
 
@@ -185,6 +213,13 @@ impl ExternalScaler for Service {
             .map_err(Status::from)
             .and_then(|_| self.lease())
             .map(|lease| {
+                let only_these = self.aggregator.update(State::activity_stream_opened);
+                if only_these {
+                    tracing::info!(
+                        "KEDA has opened no StreamMetricSpec here, as releases before 2.21 do not: bursts wait for the \
+                         HPA's own turn, up to 15 s"
+                    );
+                }
                 let key = key(request.get_ref());
                 let pushes = Pushes::new(self.aggregator.clone(), key, lease);
                 let answers = stream::unfold(pushes, async |mut pushes| {
@@ -202,11 +237,17 @@ impl ExternalScaler for Service {
         &self,
         request: Request<ScaledObjectRef>,
     ) -> Result<Response<Self::StreamMetricSpecStream>, Status> {
-        let begun = self.specs(request.get_ref()).and_then(|specs| {
+        // Read first, so that a mistake is told to people.
+        let begun = self.specs(request.get_ref()).and_then(|_| {
+            let trigger = Trigger::parse(&request.get_ref().scaler_metadata)?;
             let lease = self.lease()?;
-            let silence =
-                stream::once(async move { lease.ended().await }).filter_map(async |()| None);
-            Ok(stream::iter([Ok(specs)]).chain(silence).boxed())
+            let key = key(request.get_ref());
+            let looks = Looks::new(self.aggregator.clone(), key, trigger, lease);
+            let answers = stream::unfold(looks, async |mut looks| {
+                let specs = looks.next().await?;
+                Some((Ok(specs), looks))
+            });
+            Ok(answers.boxed())
         });
         self.counted("StreamMetricSpec", begun)
     }
@@ -284,23 +325,11 @@ fn key(object: &ScaledObjectRef) -> ScaledObjectKey {
     }
 }
 
-fn specs(object: &ScaledObjectRef) -> Result<GetMetricSpecResponse, TriggerError> {
-    let trigger = Trigger::parse(&object.scaler_metadata)?;
-    let specs = trigger.targets().map(|(name, target)| MetricSpec {
-        metric_name: name.to_owned(),
-        target_size: whole(target),
-        target_size_float: target,
-    });
-    Ok(GetMetricSpecResponse {
-        metric_specs: specs.collect(),
-    })
-}
-
 /// Rounds up for clients that read whole numbers only, so that some load never looks like none.
 #[allow(
     clippy::cast_possible_truncation,
     reason = "saturates, and values are far smaller"
 )]
-fn whole(value: f64) -> i64 {
+pub(super) fn whole(value: f64) -> i64 {
     value.ceil() as i64
 }

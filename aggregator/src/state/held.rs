@@ -144,6 +144,7 @@ impl State {
                 .is_some_and(|left| left.names(&workload));
             if forgotten && count.in_flight > 0 {
                 self.note_activity(&workload, true, now, now);
+                self.note_level(&workload, now);
             }
         }
         Ok(named)
@@ -173,6 +174,7 @@ impl State {
         if held_before == 0 && count.in_flight > 0 {
             self.wake(workload);
         }
+        self.note_level(workload, now);
         if is_new {
             self.endpoints(workload)
         } else {
@@ -204,6 +206,7 @@ impl State {
         if !self.activators.values().any(runs_out) {
             return;
         }
+        let mut dropped = Vec::new();
         let kept = std::mem::take(&mut self.activators);
         for (uid, activator) in kept {
             if !runs_out(&activator) {
@@ -216,8 +219,12 @@ impl State {
                     && let Some(entry) = self.workloads.get_mut(&workload)
                 {
                     entry.touch(ended);
+                    dropped.push(workload);
                 }
             }
+        }
+        for workload in dropped {
+            self.note_level(&workload, now);
         }
     }
 }

@@ -92,7 +92,12 @@ fn workload() -> Workload {
 fn observe(scripts: &[Script]) -> Load {
     let began = Instant::now();
     let at = |time: Millis| began + Duration::from_millis(time);
-    let mut state = State::new(Settings::default(), began);
+    // Averages only; a clear rise at the end is answered with what lasts.
+    let settings = Settings {
+        bursts: false,
+        ..Settings::default()
+    };
+    let mut state = State::new(settings, began);
     let key = ScaledObjectKey {
         namespace: "n".to_owned(),
         name: "s".to_owned(),
@@ -103,6 +108,8 @@ fn observe(scripts: &[Script]) -> Load {
             name: key.name.clone(),
             workload: workload(),
             polling_interval: Duration::from_secs(5),
+            max_replicas: 100,
+            paused: false,
         }),
         began,
     );
@@ -154,6 +161,7 @@ fn observe(scripts: &[Script]) -> Load {
                     name: uid,
                     workload: workload(),
                     ready: true,
+                    terminating: false,
                     reports: true,
                 }),
                 at(arrival),

@@ -37,7 +37,7 @@ pub(crate) struct Load {
     /// Whether there is work, was lately, or may be.
     pub(crate) active: bool,
     /// Requests in flight, averaged over the window, or over its last tenth where that is clearly more, and those held
-    /// now.
+    /// now; or what lasts of both in a clear rise.
     pub(crate) concurrency: f64,
     /// Requests begun per second over the window.
     pub(crate) request_rate: f64,
@@ -123,6 +123,8 @@ impl State {
             return Err(Unknown::no_such(key));
         };
         entry.window = window;
+        entry.level.remember_for(window / PANIC_DIVISOR);
+        entry.level.observe(now);
         entry
             .departed
             .retain(|history| now - history.last_moment() <= span(window));
@@ -205,7 +207,7 @@ impl State {
         known.map(|(uid, member)| (member, self.sidecars.get(uid)))
     }
 
-    fn knowledge(&self, workload: &Workload, entry: &Entry, now: Moment) -> Knowledge {
+    pub(super) fn knowledge(&self, workload: &Workload, entry: &Entry, now: Moment) -> Knowledge {
         if !self.synced {
             return Err(Unknown::NotSynced);
         }
@@ -260,10 +262,14 @@ impl State {
         } else {
             average
         };
+        let mut concurrency = concurrency + held as f64;
+        if self.settings.bursts {
+            concurrency = entry.level.raise(concurrency, now);
+        }
         let busy = entry.in_flight > 0 || held > 0;
         Load {
             active: busy || entry.active_lately(now) || unknown_pods > 0,
-            concurrency: concurrency + held as f64,
+            concurrency,
             request_rate: self.rate_over(entry, entry.window, now),
             in_flight: entry.in_flight,
             held,

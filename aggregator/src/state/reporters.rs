@@ -122,13 +122,15 @@ impl State {
         sidecar.epoch = hello.epoch;
         sidecar.address.clone_from(&hello.address);
         sidecar.ports.clone_from(&hello.ports);
-        if let Some(Member { pod, .. }) = self.pods.get(uid)
-            && let Some(entry) = self.workloads.get_mut(&pod.workload)
+        let workload = self.pods.get(uid).map(|known| known.pod.workload.clone());
+        if let Some(workload) = workload
+            && let Some(entry) = self.workloads.get_mut(&workload)
         {
             entry.in_flight -= lost;
             if lost > 0 {
                 entry.touch(now);
             }
+            self.note_level(&workload, now);
         }
         self.unpublish(uid);
         replaced
@@ -187,6 +189,7 @@ impl State {
             if let Some(entry) = self.workloads.get_mut(&workload) {
                 entry.in_flight = entry.in_flight - had + count.in_flight;
             }
+            self.note_level(&workload, now);
             if had > 0 || count.in_flight > 0 || (count.requests > before && !is_base) {
                 self.note_activity(&workload, was_busy, at, now);
             } else if count.requests > before

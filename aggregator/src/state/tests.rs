@@ -1,5 +1,6 @@
 //! What the state answers after restarts, losses, delays, silence and jumps of the clock.
 
+mod bursts;
 mod endpoints;
 mod holding;
 mod knowing;
@@ -49,12 +50,24 @@ fn key() -> ScaledObjectKey {
     }
 }
 
+fn object() -> ScaledObject {
+    ScaledObject {
+        namespace: key().namespace,
+        name: key().name,
+        workload: workload(),
+        polling_interval: seconds(5),
+        max_replicas: 100,
+        paused: false,
+    }
+}
+
 fn pod(uid: &str, ready: bool) -> MembershipEvent {
     MembershipEvent::Pod(Pod {
         uid: uid.to_owned(),
         name: format!("pod-{uid}"),
         workload: workload(),
         ready,
+        terminating: false,
         reports: true,
     })
 }
@@ -70,21 +83,24 @@ fn seconds(seconds: u64) -> Duration {
 }
 
 impl World {
-    /// A world that knows its one `ScaledObject` and no pod.
+    /// A world that knows its one `ScaledObject` and no pod, and answers with averages only.
     fn new() -> Self {
+        Self::with(Settings {
+            bursts: false,
+            ..Settings::default()
+        })
+    }
+
+    /// The same with other settings.
+    fn with(settings: Settings) -> Self {
         let began = Instant::now();
         let mut world = Self {
-            state: State::new(Settings::default(), began),
+            state: State::new(settings, began),
             began,
             now: began,
             next: 0,
         };
-        world.apply(MembershipEvent::ScaledObject(ScaledObject {
-            namespace: key().namespace,
-            name: key().name,
-            workload: workload(),
-            polling_interval: seconds(5),
-        }));
+        world.apply(MembershipEvent::ScaledObject(object()));
         world
     }
 

@@ -51,6 +51,7 @@ pub(crate) fn pod(uid: &str) -> MembershipEvent {
         name: format!("pod-{uid}"),
         workload: workload(),
         ready: true,
+        terminating: false,
         reports: true,
     })
 }
@@ -95,6 +96,8 @@ impl Rig {
             name: "web-scaler".to_owned(),
             workload: workload(),
             polling_interval: Duration::from_secs(30),
+            max_replicas: 100,
+            paused: false,
         }));
         let scaler = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stop = CancellationToken::new();
@@ -258,6 +261,11 @@ impl Reporter {
             .unwrap()
             .kind
             .unwrap()
+    }
+
+    /// Lets its process be that much older.
+    pub(crate) fn grow(&mut self, age: Duration) {
+        self.elapsed += u64::try_from(age.as_micros()).unwrap();
     }
 
     /// Waits until the aggregator has closed the connection.

@@ -1,6 +1,8 @@
 //! The aggregator over real sockets: KEDA's side by gRPC, the reporters' side by frames.
 
 #[cfg(test)]
+mod bursts;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod hostile;

@@ -225,6 +225,7 @@ async fn pods_without_a_sidecar_are_told_counted_and_named() {
         name: "pod-b".to_owned(),
         workload: workload(),
         ready: true,
+        terminating: false,
         reports: false,
     }));
     let expected = Notice::Uncounted {

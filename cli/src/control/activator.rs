@@ -4,6 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Client;
 use stillwake_activator::{Activator, Settings};
 use stillwake_cluster::{
     Metrics,
@@ -12,10 +13,13 @@ use stillwake_cluster::{
     scope::Scope,
     services,
 };
-use stillwake_runtime::{accept::bind, metrics::registry};
-use stillwake_slices::{Publisher, slice::Replica};
-use tokio::{sync::mpsc, time::Duration};
-use tokio_util::sync::CancellationToken;
+use stillwake_runtime::{accept::bind, metrics::registry, readiness::Latch, shutdown::Shutdown};
+use stillwake_slices::{Handle, Publisher, slice::Replica};
+use tokio::{
+    sync::mpsc,
+    time::{Duration, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     coordinator::Coordinator,
@@ -86,108 +90,165 @@ pub async fn run(args: ActivatorArgs) -> Result<(), RoleError> {
         process.readiness.latch(),
     );
 
-    // Goes on until nothing is held any more: whoever waits has to be woken for, also by one that is about to end.
-    let end = CancellationToken::new();
-    let until_the_end = |work: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
-        let end = end.clone();
-        process.background.tasks.spawn(async move {
-            end.run_until_cancelled(work).await;
-        });
+    let lasting = Lasting {
+        tasks: process.background.tasks.clone(),
+        end: CancellationToken::new(),
     };
-    until_the_end(Box::pin({
-        let (client, metrics, coordinator) = (client.clone(), metrics.clone(), coordinator.clone());
-        let service = ScalerService {
-            name: args.service.clone(),
-            namespace: args.process.namespace.clone(),
-            cluster_domain: args.process.cluster_domain.clone(),
-        };
-        async move {
-            let tell = |change| coordinator.changed(change);
-            match services::follow(client, scope, service, metrics, tell).await {}
-        }
-    }));
-    until_the_end(Box::pin(async move { match publisher.run().await {} }));
-    until_the_end(Box::pin(owner::follow(
-        client.clone(),
-        args.owner.clone(),
-        slices.clone(),
-    )));
-    until_the_end(Box::pin({
-        let (coordinator, mut replicas) = (coordinator.clone(), slices.live_replicas());
-        async move {
-            loop {
-                let known = replicas.borrow_and_update().clone();
-                if let Some(known) = known {
-                    coordinator.replicas(known);
-                }
-                if replicas.changed().await.is_err() {
-                    return;
-                }
-            }
-        }
-    }));
-    let (events, event_publisher) = events::events(&metrics);
-    until_the_end(Box::pin({
-        let (client, pod) = (client, args.process.name.clone());
-        async move {
-            let component = "stillwake-activator".to_owned();
-            match event_publisher.run(client, component, pod).await {}
-        }
-    }));
-    until_the_end(Box::pin({
-        let coordinator = coordinator.clone();
-        async move {
-            coordinator
-                .keep_time(|notice| events.publish(event(notice)))
-                .await;
-        }
-    }));
-    let (endpoints, mut heard) = mpsc::channel(ENDPOINTS);
-    until_the_end(Box::pin({
-        let coordinator = coordinator.clone();
-        async move {
-            while let Some(endpoint) = heard.recv().await {
-                coordinator.heard(endpoint);
-            }
-        }
-    }));
-    process.background.tasks.spawn(Reports::new(&args).run(
-        activator.source(),
-        endpoints,
+    lasting.spawn(async move { match publisher.run().await {} });
+    watch(
+        &args,
+        scope,
+        &client,
+        &metrics,
+        &coordinator,
+        &slices,
+        &lasting,
+    );
+    tell(&args, client, &metrics, &coordinator, &lasting);
+    report(
+        &args,
+        &activator,
+        &coordinator,
         process.readiness.latch(),
-        end.clone(),
-    ));
+        &lasting,
+    );
     process.background.tasks.spawn({
         let activator = activator.clone();
         async move { activator.serve_handovers(relay, drain, abort).await }
     });
-
-    let (draining, hurry) = (
-        process.shutdown.drain.clone(),
-        process.shutdown.abort.clone(),
-    );
-    let stop = process.background.stop.clone();
-    process.background.tasks.spawn({
-        let coordinator = coordinator.clone();
-        async move {
-            draining.cancelled().await;
-            coordinator.withdraw();
-            let withdrawn = tokio::time::timeout(WITHDRAW_LIMIT, slices.drained());
-            if withdrawn.await.is_err() {
-                tracing::warn!(
-                    "The API server was not told in time that nothing is served here any more"
-                );
-            }
-            stop.cancelled().await;
-            coordinator
-                .finish(args.hold_timeout, hurry.cancelled())
-                .await;
-            end.cancel();
-        }
-    });
+    let signals = process.shutdown.clone();
+    process.background.tasks.spawn(leave(
+        coordinator.clone(),
+        slices,
+        signals,
+        process.background.stop.clone(),
+        args.hold_timeout,
+        lasting.end,
+    ));
     process
         .run(registry, move || coordinator.debug_state())
         .await
+}
+
+/// What goes on until nothing is held any more: whoever waits has to be woken for, also by a replica that is about to end.
+#[derive(Debug)]
+struct Lasting {
+    tasks: TaskTracker,
+    end: CancellationToken,
+}
+
+impl Lasting {
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let end = self.end.clone();
+        self.tasks.spawn(async move {
+            end.run_until_cancelled(work).await;
+        });
+    }
+}
+
+/// Follows what the cluster says.
+fn watch(
+    args: &ActivatorArgs,
+    scope: Scope,
+    client: &Client,
+    metrics: &Metrics,
+    coordinator: &Coordinator,
+    slices: &Handle,
+    lasting: &Lasting,
+) {
+    let service = ScalerService {
+        name: args.service.clone(),
+        namespace: args.process.namespace.clone(),
+        cluster_domain: args.process.cluster_domain.clone(),
+    };
+    lasting.spawn({
+        let (client, metrics, coordinator) = (client.clone(), metrics.clone(), coordinator.clone());
+        async move {
+            let tell = |change| coordinator.changed(change);
+            match services::follow(client, scope, service, metrics, tell).await {}
+        }
+    });
+    lasting.spawn(owner::follow(
+        client.clone(),
+        args.owner.clone(),
+        slices.clone(),
+    ));
+    let (coordinator, mut replicas) = (coordinator.clone(), slices.live_replicas());
+    lasting.spawn(async move {
+        loop {
+            let known = replicas.borrow_and_update().clone();
+            if let Some(known) = known {
+                coordinator.replicas(known);
+            }
+            if replicas.changed().await.is_err() {
+                return;
+            }
+        }
+    });
+}
+
+/// Does what falls due, and publishes what people should be told.
+fn tell(
+    args: &ActivatorArgs,
+    client: Client,
+    metrics: &Metrics,
+    coordinator: &Coordinator,
+    lasting: &Lasting,
+) {
+    let (events, publisher) = events::events(metrics);
+    let pod = args.process.name.clone();
+    lasting.spawn(async move {
+        let component = "stillwake-activator".to_owned();
+        match publisher.run(client, component, pod).await {}
+    });
+    let coordinator = coordinator.clone();
+    lasting.spawn(async move {
+        coordinator
+            .keep_time(|notice| events.publish(event(notice)))
+            .await;
+    });
+}
+
+/// Reports what is held, and takes in what aggregators say of endpoints.
+fn report(
+    args: &ActivatorArgs,
+    activator: &Activator,
+    coordinator: &Coordinator,
+    unconnected: Latch,
+    lasting: &Lasting,
+) {
+    let (endpoints, mut heard) = mpsc::channel(ENDPOINTS);
+    let coordinator = coordinator.clone();
+    lasting.spawn(async move {
+        while let Some(endpoint) = heard.recv().await {
+            coordinator.heard(endpoint);
+        }
+    });
+    // Ends by itself, after a last report.
+    let (source, end) = (activator.source(), lasting.end.clone());
+    let reports = Reports::new(args).run(source, endpoints, unconnected, end);
+    lasting.tasks.spawn(reports);
+}
+
+/// Told to drain: first nobody is led here any more, then what is held comes to its end, then everything else.
+async fn leave(
+    coordinator: Coordinator,
+    slices: Handle,
+    signals: Shutdown,
+    stop: CancellationToken,
+    hold_timeout: Duration,
+    end: CancellationToken,
+) {
+    signals.drain.cancelled().await;
+    coordinator.withdraw();
+    if timeout(WITHDRAW_LIMIT, slices.drained()).await.is_err() {
+        tracing::warn!("The API server was not told in time that nothing is served here any more");
+    }
+    stop.cancelled().await;
+    coordinator
+        .finish(hold_timeout, signals.abort.cancelled())
+        .await;
+    end.cancel();
 }
 
 fn settings(args: &ActivatorArgs) -> Settings {

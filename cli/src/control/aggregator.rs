@@ -52,7 +52,11 @@ pub async fn run(args: AggregatorArgs) -> Result<(), RoleError> {
         name,
     });
     let tokens = PodTokens::new(&args.token_audience, activators);
-    let aggregator = Aggregator::with_identity(Settings::default(), tokens.clone());
+    let settings = Settings {
+        bursts: args.bursts,
+        ..Settings::default()
+    };
+    let aggregator = Aggregator::with_identity(settings, tokens.clone());
     aggregator.register_metrics(&mut registry);
     aggregator.ready_when_synced(process.readiness.latch());
     follow_keys(tokens.clone(), &client, &metrics, &process.background);
@@ -282,6 +286,8 @@ fn told(change: Change) -> MembershipEvent {
             name: object.name,
             workload: object.workload,
             polling_interval: object.polling_interval,
+            max_replicas: object.max_replicas,
+            paused: object.paused.entirely || object.paused.scale_out,
         }),
         Change::ScaledObjectGone { namespace, name } => {
             MembershipEvent::ScaledObjectGone { namespace, name }
@@ -291,6 +297,7 @@ fn told(change: Change) -> MembershipEvent {
             name: pod.name,
             workload: pod.workload,
             ready: pod.ready,
+            terminating: pod.terminating,
             reports: pod.injection.sidecar,
         }),
         Change::PodGone { uid } => MembershipEvent::PodGone { uid },
@@ -329,6 +336,7 @@ mod tests {
                     name: "web".to_owned(),
                 },
                 polling_interval: Duration::from_secs(30),
+                max_replicas: 100,
                 paused: Paused::default(),
             })
         };

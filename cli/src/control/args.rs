@@ -341,6 +341,9 @@ pub struct AggregatorArgs {
     /// The activator's service account in this namespace: its pods may report what they hold [default: nobody may]
     #[arg(long, value_name = "NAME", help_heading = "Who may connect")]
     pub activator_account: Option<String>,
+    /// Whether the HPA is made to look at once when a burst comes, where KEDA and Kubernetes let it (2.21 and 1.37)
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    pub bursts: bool,
     /// Refuse KEDA without TLS
     #[arg(long, help_heading = "Who may connect")]
     pub require_tls: bool,

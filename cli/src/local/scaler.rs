@@ -3,6 +3,8 @@
 //! The arithmetic is in `keda` and `hpa`; here is who is asked when. The replica count it decides on goes to the
 //! supervisor, as `/scale` would to a Deployment.
 
+mod streams;
+
 use std::time::Duration;
 
 use stillwake_proto::scaler::{
@@ -14,7 +16,9 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 use tokio_util::sync::CancellationToken;
-use tonic::{Status, transport::Channel};
+use tonic::{Request, Status, transport::Channel};
+
+use self::streams::{follow_specs, listen};
 
 use crate::local::{
     hpa::{self, Autoscaler, Reading},
@@ -25,10 +29,6 @@ use crate::local::{
 
 /// Longest that one answer may take. KEDA's poll loop knows no limit, its metrics adapter knows this one.
 const ANSWER_LIMIT: Duration = Duration::from_secs(3);
-
-/// First and longest pause before `StreamIsActive` is opened again, as in KEDA (`pkg/scalers/external_scaler.go`).
-/// Only an end with OK brings the pause back to the first.
-const STREAM_PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_mins(1));
 
 type Client = ExternalScalerClient<Channel>;
 
@@ -80,6 +80,10 @@ pub struct Scaler {
     client: Client,
     keda: Executor,
     hpa: Autoscaler,
+    /// What the HPA has been given.
+    specs: Option<Vec<MetricSpec>>,
+    /// Whether that was streamed. Then it is not asked for, as in KEDA ≥ 2.21 (`pkg/scaling/cache/scalers_cache.go`).
+    streamed: bool,
     replicas: watch::Receiver<supervisor::View>,
     desired: watch::Sender<u32>,
     view: watch::Sender<View>,
@@ -101,6 +105,8 @@ impl Scaler {
             client: Client::new(channel),
             keda: Executor::new(settings.keda, Instant::now()),
             hpa: Autoscaler::new(settings.hpa),
+            specs: None,
+            streamed: false,
             settings,
             replicas,
             desired,
@@ -119,6 +125,14 @@ impl Scaler {
             pushes,
         );
         let stream = tokio::spawn(stop.clone().run_until_cancelled_owned(stream));
+        // The last one is as good as all of them.
+        let (told, mut specs) = watch::channel(Vec::new());
+        let spec_stream = follow_specs(
+            self.client.clone(),
+            self.settings.scaled_object.clone(),
+            told,
+        );
+        let spec_stream = tokio::spawn(stop.clone().run_until_cancelled_owned(spec_stream));
         let mut polls = ticks(self.settings.polling_interval);
         let mut syncs = ticks(self.settings.sync_period);
         // Not within the call: the guard of a borrow keeps others from setting.
@@ -129,12 +143,16 @@ impl Scaler {
                 biased;
                 () = stop.cancelled() => break,
                 Some(()) = pushed.recv() => self.active(true),
+                Ok(()) = specs.changed() => {
+                    let specs = specs.borrow_and_update().clone();
+                    self.respecified(specs).await;
+                }
                 _ = polls.tick() => self.poll().await,
                 _ = syncs.tick() => self.sync().await,
             }
         }
-        // Ends by the same token.
-        let _ = stream.await;
+        // Both end by the same token.
+        let _ = tokio::join!(stream, spec_stream);
     }
 
     fn active(&mut self, pushed: bool) {
@@ -185,6 +203,21 @@ impl Scaler {
         }
     }
 
+    /// Specs were streamed. KEDA writes other ones into the HPA, and Kubernetes ≥ 1.37 syncs an HPA whose spec changed at
+    /// once; the same ones again change nothing.
+    async fn respecified(&mut self, specs: Vec<MetricSpec>) {
+        // KEDA takes no notice of none, and an HPA could not be given a target of 0.
+        if specs.is_empty() || specs.iter().any(|spec| target(spec) <= 0.0) {
+            return;
+        }
+        let spec_changed = self.specs.as_ref().is_some_and(|known| *known != specs);
+        self.specs = Some(specs);
+        self.streamed = true;
+        if spec_changed {
+            self.sync().await;
+        }
+    }
+
     /// One sync of the HPA.
     async fn sync(&mut self) {
         let spec = *self.desired.borrow();
@@ -214,18 +247,18 @@ impl Scaler {
     }
 
     /// Reads every metric; the first that fails fails all.
-    async fn read(&self) -> Result<(), Status> {
+    async fn read(&mut self) -> Result<(), Status> {
         for spec in self.specs().await? {
-            self.total(&spec.metric_name).await?;
+            self.total(&spec.metric_name, Reader::Keda).await?;
         }
         Ok(())
     }
 
     /// Reads every metric by itself.
-    async fn read_each(&self) -> Result<Vec<(String, Reading)>, Status> {
+    async fn read_each(&mut self) -> Result<Vec<(String, Reading)>, Status> {
         let mut readings = Vec::new();
         for spec in self.specs().await? {
-            let total = match self.total(&spec.metric_name).await {
+            let total = match self.total(&spec.metric_name, Reader::Hpa).await {
                 Ok(total) => Some(total),
                 Err(status) => {
                     self.failed(&status);
@@ -238,25 +271,32 @@ impl Scaler {
         Ok(readings)
     }
 
-    async fn specs(&self) -> Result<Vec<MetricSpec>, Status> {
+    async fn specs(&mut self) -> Result<Vec<MetricSpec>, Status> {
+        if let Some(streamed) = self.specs.clone().filter(|_| self.streamed) {
+            return Ok(streamed);
+        }
         let asked = self.settings.scaled_object.clone();
-        let specs = within(self.client.clone().get_metric_spec(asked))
-            .await?
-            .metric_specs;
-        match specs.iter().find(|spec| target(spec) <= 0.0) {
-            Some(spec) => Err(Status::invalid_argument(format!(
+        let answer = within(self.client.get_metric_spec(asked)).await?;
+        let specs = answer.metric_specs;
+        if let Some(spec) = specs.iter().find(|spec| target(spec) <= 0.0) {
+            return Err(Status::invalid_argument(format!(
                 "metric '{}' has no target above 0",
                 spec.metric_name
-            ))),
-            None => Ok(specs),
+            )));
         }
+        self.specs = Some(specs.clone());
+        Ok(specs)
     }
 
-    async fn total(&self, metric_name: &str) -> Result<f64, Status> {
-        let request = GetMetricsRequest {
+    async fn total(&self, metric_name: &str, reader: Reader) -> Result<f64, Status> {
+        let mut request = Request::new(GetMetricsRequest {
             scaled_object_ref: Some(self.settings.scaled_object.clone()),
             metric_name: metric_name.to_owned(),
-        };
+        });
+        if reader == Reader::Hpa {
+            // As KEDA's metrics adapter; the aggregator tells the HPA's readings by it.
+            request.set_timeout(ANSWER_LIMIT);
+        }
         let values = within(self.client.clone().get_metrics(request))
             .await?
             .metric_values;
@@ -287,35 +327,11 @@ impl Scaler {
     }
 }
 
-/// Keeps `StreamIsActive` open and passes each `true` on. Never returns.
-async fn listen(mut client: Client, scaled_object: ScaledObjectRef, pushes: mpsc::Sender<()>) {
-    let (first, longest) = STREAM_PAUSES;
-    let mut pause = first;
-    loop {
-        let ended = async {
-            let mut stream = client
-                .stream_is_active(scaled_object.clone())
-                .await?
-                .into_inner();
-            while let Some(answer) = stream.message().await? {
-                // KEDA ignores `false` since 2.18. One that does not fit in is like one that waits already.
-                if answer.result {
-                    let _ = pushes.try_send(());
-                }
-            }
-            Ok::<_, Status>(())
-        };
-        let ended = ended.await;
-        if let Err(status) = &ended {
-            tracing::debug!(%status, ?pause, "The push stream failed");
-        }
-        tokio::time::sleep(pause).await;
-        pause = if ended.is_ok() {
-            first
-        } else {
-            (pause * 2).min(longest)
-        };
-    }
+/// On whose behalf a metric is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reader {
+    Keda,
+    Hpa,
 }
 
 async fn within<T>(

@@ -1,6 +1,6 @@
 //! `ScaledObject`s as the watch decodes them, read by KEDA's rules.
 //!
-//! Those are in KEDA's `apis/keda/v1alpha1`: the defaults of the scale target in `gvkr.go`, pausing in
+//! Those are in KEDA's `apis/keda/v1alpha1`: the defaults of the scale target in `gvkr.go`, pausing and the most replicas in
 //! `scaledobject_types.go`, the polling interval in `withtriggers_types.go`.
 
 use std::{collections::BTreeMap, time::Duration};
@@ -18,6 +18,9 @@ use crate::{
 /// What KEDA takes for a `pollingInterval` that is not there.
 const DEFAULT_POLLING_INTERVAL: Duration = Duration::from_secs(30);
 
+/// And for a `maxReplicaCount`.
+const DEFAULT_MAX_REPLICAS: u32 = 100;
+
 /// A `ScaledObject`'s fields that matter here.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct ScaledObjectObject {
@@ -31,6 +34,7 @@ pub(super) struct ScaledObjectObject {
 struct Spec {
     scale_target_ref: ScaleTarget,
     polling_interval: Option<u32>,
+    max_replica_count: Option<u32>,
     #[serde(default)]
     triggers: Vec<Trigger>,
 }
@@ -67,6 +71,7 @@ pub(super) struct ScaledObjectFacts {
     pub(super) uid: String,
     pub(super) target: Link,
     pub(super) polling_interval: Duration,
+    pub(super) max_replicas: u32,
     pub(super) paused: Paused,
     /// The addresses of its external triggers.
     pub(super) scalers: Vec<String>,
@@ -105,6 +110,7 @@ impl Watched for DeserializeGuard<ScaledObjectObject> {
             uid: metadata.uid.ok_or("the ScaledObject has no UID")?,
             target: Link::new(&api_version, &or(&target.kind, "Deployment"), &target.name),
             polling_interval: interval.unwrap_or(DEFAULT_POLLING_INTERVAL),
+            max_replicas: spec.max_replica_count.unwrap_or(DEFAULT_MAX_REPLICAS),
             paused: paused(&metadata.annotations.unwrap_or_default()),
             scalers: external
                 .filter_map(|mut trigger| trigger.metadata.remove("scalerAddress"))
@@ -165,6 +171,7 @@ mod tests {
             uid: "u".to_owned(),
             target: Link::new("apps/v1", "Deployment", "web"),
             polling_interval: Duration::from_secs(30),
+            max_replicas: 100,
             paused: Paused::default(),
             scalers: vec!["a:1".to_owned(), "b:1".to_owned()],
         };
@@ -174,9 +181,10 @@ mod tests {
     #[test]
     fn a_target_may_be_of_any_kind() {
         let target = |target: Value| {
-            let object = json!({"metadata": {"uid": "u"}, "spec": {"scaleTargetRef": target, "pollingInterval": 5}});
+            let object = json!({"metadata": {"uid": "u"}, "spec": {"scaleTargetRef": target, "pollingInterval": 5, "maxReplicaCount": 7}});
             let kept = keep(object).unwrap();
             assert_eq!(kept.polling_interval, Duration::from_secs(5));
+            assert_eq!(kept.max_replicas, 7);
             kept.target
         };
         let rollout =

@@ -90,3 +90,75 @@ async fn a_guard_dropped_by_a_cancelled_task_ends_its_request() {
     assert!(task.await.unwrap_err().is_cancelled());
     assert_eq!(in_flight.snapshot().in_flight, 0);
 }
+
+/// Whether there has been an edge since it was asked last.
+async fn edge(in_flight: &InFlight) -> bool {
+    timeout(Duration::ZERO, in_flight.edge()).await.is_ok()
+}
+
+fn begun(in_flight: &InFlight, count: u64) -> Vec<InFlightGuard> {
+    (0..count).map(|_| in_flight.begin()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_count_that_doubles_after_a_report_is_an_edge_and_so_is_its_end() {
+    let in_flight = InFlight::new();
+    let mut guards = begun(&in_flight, 5);
+    assert!(edge(&in_flight).await);
+    assert_eq!(in_flight.report().in_flight, 5);
+    guards.extend(begun(&in_flight, 4));
+    assert!(!edge(&in_flight).await);
+    guards.extend(begun(&in_flight, 1));
+    assert!(edge(&in_flight).await, "10 are twice as many");
+    guards.extend(begun(&in_flight, 70));
+    assert!(!edge(&in_flight).await, "until it is reported");
+
+    assert_eq!(in_flight.report().in_flight, 80);
+    advance(Duration::from_millis(50)).await;
+    assert_eq!(in_flight.report().in_flight, 80);
+    guards.truncate(40);
+    assert!(!edge(&in_flight).await);
+    guards.truncate(39);
+    assert!(edge(&in_flight).await);
+    guards.truncate(1);
+    assert!(!edge(&in_flight).await, "the end is told once");
+    guards.clear();
+    assert!(edge(&in_flight).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_count_that_goes_up_and_down_makes_no_edges_until_the_high_is_forgotten() {
+    let in_flight = InFlight::new();
+    let mut guards = begun(&in_flight, 10);
+    assert!(edge(&in_flight).await);
+    in_flight.report();
+    guards.truncate(2);
+    assert!(edge(&in_flight).await, "the end of the first rise");
+    for _ in 0..100 {
+        in_flight.report();
+        guards.truncate(2);
+        guards.extend(begun(&in_flight, 9));
+        assert!(!edge(&in_flight).await);
+        guards.truncate(2);
+        advance(Duration::from_millis(30)).await;
+    }
+    for _ in 0..3 {
+        in_flight.report();
+        advance(HIGH_INTERVAL).await;
+    }
+    in_flight.report();
+    guards.extend(begun(&in_flight, 4));
+    assert!(edge(&in_flight).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_few_requests_are_no_rise() {
+    let in_flight = InFlight::new();
+    let mut guards = begun(&in_flight, 1);
+    assert!(edge(&in_flight).await);
+    in_flight.report();
+    guards.extend(begun(&in_flight, 3));
+    assert!(!edge(&in_flight).await);
+    guards.extend(begun(&in_flight, 1));
+    assert!(edge(&in_flight).await);
+}

@@ -155,7 +155,7 @@ async fn the_pace_that_the_aggregator_asks_for_is_kept() {
     assert_eq!(pipe.next().await, (0, seconds(20)));
     pipe.source.edge(1);
     assert_eq!(pipe.next().await, (1, milliseconds(50)));
-    for sooner in [100, 200, 400, 800, 1600] {
+    for sooner in [50, 100, 200, 400, 800, 1600] {
         assert_eq!(pipe.next().await, (1, milliseconds(sooner)));
     }
     assert_eq!(pipe.next().await, (1, seconds(3)));

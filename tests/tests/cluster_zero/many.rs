@@ -89,7 +89,7 @@ struct Costs {
     /// Slices written, by all activators.
     writes: f64,
     /// MiB of the largest replica, by component.
-    memory: BTreeMap<Component, u64>,
+    memory: BTreeMap<Component, f64>,
 }
 
 impl Costs {
@@ -98,8 +98,8 @@ impl Costs {
         for component in [Component::Activator, Component::Aggregator] {
             for metrics in stillwake.metrics(component).await?.into_values() {
                 let bytes = metrics.sum("process_resident_memory_bytes", &[])?;
-                let largest = memory.entry(component).or_insert(0);
-                *largest = (*largest).max((bytes / 1024.0 / 1024.0) as u64);
+                let largest = memory.entry(component).or_insert(0.0);
+                *largest = f64::max(*largest, (bytes / 1024.0 / 1024.0).round());
             }
         }
         let mut writes = 0.0;

@@ -90,6 +90,7 @@ fn a_pod_that_moves_to_another_workload_takes_its_load_along() {
         name: "pod-a".to_owned(),
         workload: other,
         ready: true,
+        terminating: false,
         reports: true,
     }));
     let load = world.load();

@@ -66,6 +66,8 @@ fn a_request_held_before_the_scaled_object_is_known_wakes_it_once_it_is() {
         name: key().name,
         workload: workload(),
         polling_interval: seconds(5),
+        max_replicas: 100,
+        paused: false,
     }));
     assert!(world.state.effects().contains(&Effect::Wake(key())));
     assert!(world.wake().starved);

@@ -93,6 +93,7 @@ fn a_ready_pod_without_a_sidecar_keeps_its_workload_active() {
         name: "pod-a".to_owned(),
         workload: workload(),
         ready: true,
+        terminating: false,
         reports: false,
     }));
     world.apply(MembershipEvent::Synced);

@@ -9,6 +9,7 @@ fn plain(uid: &str, ready: bool) -> MembershipEvent {
         name: format!("pod-{uid}"),
         workload: workload(),
         ready,
+        terminating: false,
         reports: false,
     })
 }

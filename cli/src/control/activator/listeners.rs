@@ -18,7 +18,7 @@ use crate::control::args::Ports;
 
 /// How long a port that is not published any more is listened on: until every node has heard of it, and whoever keeps its
 /// addresses for longer, such as gateways, has looked again.
-const LINGER: Duration = Duration::from_secs(60);
+const LINGER: Duration = Duration::from_mins(1);
 
 /// All sockets.
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! Finds the object that owns our slices: the activators' ClusterRole. It goes with the release, and takes the slices with
+//! Finds the object that owns our slices: the activators' `ClusterRole`. It goes with the release, and takes the slices with
 //! it even when the activators may write nothing any more, or do not run.
 
 use std::time::Duration;

@@ -20,7 +20,7 @@ use self::{notice::Notices, reported::Reported};
 
 /// How long an endpoint that an aggregator told of may be missing in the `EndpointSlice`s: longer than any kubelet takes
 /// to find a pod ready, and short against the time after which the address of a pod that is gone is given to another.
-const UNCONFIRMED: Duration = Duration::from_secs(60);
+const UNCONFIRMED: Duration = Duration::from_mins(1);
 
 /// What there is to do.
 #[derive(Clone, Debug, PartialEq)]

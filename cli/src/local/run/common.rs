@@ -68,6 +68,8 @@ impl Common {
             name: workload.name.clone(),
             workload: workload.clone(),
             polling_interval: options.polling_interval,
+            max_replicas: options.keda.max,
+            paused: false,
         }));
         aggregator.apply(MembershipEvent::Synced);
         let activator = Activator::new(activator::Settings {

@@ -16,12 +16,13 @@ pub(super) struct Routes {
 }
 
 impl Routes {
-    fn pod(&self, replica: &Identity, ready: bool) {
+    fn pod(&self, replica: &Identity, ready: bool, terminating: bool) {
         self.aggregator.apply(MembershipEvent::Pod(Pod {
             uid: replica.uid.clone(),
             name: replica.name.to_string(),
             workload: self.workload.clone(),
             ready,
+            terminating,
             reports: true,
         }));
     }
@@ -29,7 +30,7 @@ impl Routes {
 
 impl Observer for Routes {
     fn started(&self, replica: &Identity) {
-        self.pod(replica, false);
+        self.pod(replica, false, false);
     }
 
     fn ready(&self, replica: &Identity) {
@@ -44,7 +45,7 @@ impl Observer for Routes {
             }],
         });
         self.service.add(&replica.uid, replica.address());
-        self.pod(replica, true);
+        self.pod(replica, true, false);
     }
 
     fn unready(&self, replica: &Identity) {
@@ -53,7 +54,7 @@ impl Observer for Routes {
             workload: self.workload.clone(),
             uid: replica.uid.clone(),
         });
-        self.pod(replica, false);
+        self.pod(replica, false, true);
     }
 
     fn gone(&self, replica: &Identity) {

@@ -15,13 +15,14 @@ use stillwake_proto::scaler::{
 use tokio::{net::TcpListener, task::JoinHandle};
 use tonic::{Request, Response, transport::server::TcpIncoming};
 
-use super::*;
+use super::{streams::STREAM_PAUSES, *};
 
 /// Far more than anything here takes, on a machine that does something else.
 const DEADLINE: Duration = Duration::from_mins(1);
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 type Pushes = mpsc::Sender<Result<IsActiveResponse, Status>>;
+type Specs = mpsc::Sender<Result<GetMetricSpecResponse, Status>>;
 
 /// An external scaler that says what it is told to say.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +35,11 @@ struct Said {
     concurrency: AtomicU64,
     /// Calls that were answered, with an error or without.
     calls: AtomicU64,
+    /// Whether it streams specs, and the other end of the last of these streams.
+    streams_specs: AtomicBool,
+    specs: Mutex<Option<Specs>>,
+    /// Readings with a deadline, which are the HPA's, and without.
+    readings: (AtomicU64, AtomicU64),
     /// Of each stream that was opened: when, and its other end.
     streams: Mutex<Vec<(Instant, Option<Pushes>)>>,
 }
@@ -78,6 +84,16 @@ impl Script {
     }
 }
 
+fn targeting(target: f64) -> GetMetricSpecResponse {
+    GetMetricSpecResponse {
+        metric_specs: vec![MetricSpec {
+            metric_name: "concurrency".to_owned(),
+            target_size: 10,
+            target_size_float: target,
+        }],
+    }
+}
+
 #[tonic::async_trait]
 impl ExternalScaler for Script {
     type StreamIsActiveStream = Answers<IsActiveResponse>;
@@ -108,18 +124,20 @@ impl ExternalScaler for Script {
         &self,
         _: Request<ScaledObjectRef>,
     ) -> Result<Response<GetMetricSpecResponse>, Status> {
-        let metric_specs = vec![MetricSpec {
-            metric_name: "concurrency".to_owned(),
-            target_size: 10,
-            target_size_float: 10.0,
-        }];
-        self.answer(GetMetricSpecResponse { metric_specs })
+        self.answer(targeting(10.0))
     }
 
     async fn get_metrics(
         &self,
-        _: Request<GetMetricsRequest>,
+        request: Request<GetMetricsRequest>,
     ) -> Result<Response<GetMetricsResponse>, Status> {
+        let (hpa, keda) = &self.0.readings;
+        let reader = if request.metadata().contains_key("grpc-timeout") {
+            hpa
+        } else {
+            keda
+        };
+        reader.fetch_add(1, Ordering::SeqCst);
         let concurrency = self.0.concurrency.load(Ordering::SeqCst);
         let metric_values = vec![MetricValue {
             metric_name: "concurrency".to_owned(),
@@ -133,7 +151,15 @@ impl ExternalScaler for Script {
         &self,
         _: Request<ScaledObjectRef>,
     ) -> Result<Response<Self::StreamMetricSpecStream>, Status> {
-        Err(Status::unimplemented("not asked for here"))
+        if !self.0.streams_specs.load(Ordering::SeqCst) {
+            return Err(Status::unimplemented("as scalers before KEDA 2.21"));
+        }
+        let (specs, streamed) = mpsc::channel(8);
+        *self.0.specs.lock() = Some(specs);
+        let streamed = stream::unfold(streamed, async |mut streamed| {
+            Some((streamed.recv().await?, streamed))
+        });
+        Ok(Response::new(Box::pin(streamed)))
     }
 }
 
@@ -294,6 +320,42 @@ async fn a_stream_that_ended_with_ok_is_opened_again_after_the_first_pause() {
     assert!(again - opened >= first);
     script.push(1, Ok(true));
     stage.until_desired(1).await;
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn a_target_that_moves_on_the_stream_makes_the_hpa_look_at_once_and_the_same_one_does_not() {
+    let script = Script::default();
+    script.0.streams_specs.store(true, Ordering::SeqCst);
+    script.0.concurrency.store(30, Ordering::SeqCst);
+    let mut stage = stage(script.clone(), NEVER_AGAIN, NEVER_AGAIN).await;
+    let open = |stage: &Stage| stage.script.0.specs.lock().is_some() && stage.script.streams() == 1;
+    stage.until("both streams are open", open).await;
+    let polled = |stage: &Stage| stage.view.borrow().active == Some(false);
+    stage.until("it polled the one time", polled).await;
+    script.push(0, Ok(true));
+    stage.until_desired(1).await;
+
+    let say = |target| {
+        let specs = script.0.specs.lock().clone().unwrap();
+        specs.try_send(Ok(targeting(target))).unwrap();
+    };
+    let looks = || script.0.readings.0.load(Ordering::SeqCst);
+    // The first tells what is known, and one more time the same is nothing new.
+    say(10.0);
+    say(10.0);
+    // What comes after them tells that they were read.
+    say(10.001);
+    stage.until_desired(3).await;
+    assert_eq!(looks(), 1);
+    let shown = stage.view.borrow().metrics.clone();
+    assert_eq!(shown, [("concurrency".to_owned(), 10.001, Some(30.0))]);
+    script.0.concurrency.store(40, Ordering::SeqCst);
+    say(10.0);
+    stage.until_desired(4).await;
+    assert_eq!(looks(), 2);
+    // What was streamed is not asked for; one poll was before.
+    assert_eq!(script.0.readings.1.load(Ordering::SeqCst), 1);
     stage.end().await;
 }
 

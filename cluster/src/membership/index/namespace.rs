@@ -85,6 +85,7 @@ impl Namespace {
                 uid: facts.uid,
                 workload: self.workload(&facts.target),
                 polling_interval: facts.polling_interval,
+                max_replicas: facts.max_replicas,
                 paused: facts.paused,
             },
             target: facts.target,

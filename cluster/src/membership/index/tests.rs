@@ -30,6 +30,7 @@ pub(super) fn scales(target: Link) -> ScaledObjectFacts {
         uid: "uid-so".to_owned(),
         target,
         polling_interval: Duration::from_secs(5),
+        max_replicas: 100,
         paused: Paused::default(),
         scalers: vec!["scaler.system:9090".to_owned()],
     }
@@ -138,6 +139,7 @@ fn a_change_says_the_whole_of_its_subject() {
         uid: "uid-so".to_owned(),
         workload: workload.clone(),
         polling_interval: Duration::from_secs(5),
+        max_replicas: 100,
         paused: Paused::default(),
     };
     let pod = Pod {

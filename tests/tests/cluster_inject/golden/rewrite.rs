@@ -60,7 +60,9 @@ impl Installed {
             ("STILLWAKE_SIDECAR_LINGER", "5s"),
         ];
         let added = added.map(|(name, value)| json!({"name": name, "value": value}));
-        environment.splice(control + 1..control + 1, added);
+        for (place, variable) in (control + 1..).zip(added) {
+            environment.insert(place, variable);
+        }
     }
 }
 

@@ -416,7 +416,7 @@ fn of_several_replicas_one_tells() {
             ..service(&[])
         };
         plan.apply(Change::Service(refused), now);
-        !plan.notices(now + Duration::from_secs(60)).is_empty()
+        !plan.notices(now + Duration::from_mins(1)).is_empty()
     });
     assert_eq!(told.count(), 1);
 }

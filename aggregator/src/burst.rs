@@ -1,0 +1,378 @@
+//! When the HPA is asked to look at once, because the load has clearly risen above what runs.
+//!
+//! The HPA looks every 15 s. From Kubernetes 1.37 it also looks when its spec changes, and KEDA ≥ 2.21 changes that when a
+//! scaler streams another spec. What is read by that look is not decided here but in [`Level::raise`], on every aggregator
+//! alike: KEDA reads from any of them.
+
+mod belief;
+mod level;
+mod rate;
+mod target;
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use self::level::clear;
+pub(crate) use self::{belief::Belief, level::Level, rate::Rate, target::moved};
+use crate::history::{Moment, span};
+
+/// Load off its target by less than this part is left alone by the HPA.
+const TOLERANCE: f64 = 1.1;
+
+/// How long a look that was asked for may take. The HPA's and KEDA's queues are short: it takes a tenth of a second.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Longest wait for a level that goes on rising.
+const SETTLE_LIMIT: Duration = Duration::from_millis(300);
+
+/// What came of a clear rise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// A look was asked for and followed.
+    Read,
+    /// A look was asked for and did not follow in time.
+    Unread,
+    /// It had to wait for other `ScaledObject`s' looks.
+    Limited,
+    /// None was asked for, since none followed earlier.
+    Stopped,
+}
+
+impl Outcome {
+    /// Every outcome, with its name in metrics.
+    pub(crate) const ALL: [(Self, &'static str); 4] = [
+        (Self::Read, "read"),
+        (Self::Unread, "unread"),
+        (Self::Limited, "limited"),
+        (Self::Stopped, "stopped"),
+    ];
+}
+
+/// What all `ScaledObject`s share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    interval: i64,
+    pub(crate) belief: Belief,
+    rate: Rate,
+    /// Looks that have been asked for and are waited for.
+    asked: usize,
+    outcomes: [u64; Outcome::ALL.len()],
+}
+
+impl Shared {
+    /// Allows each `ScaledObject` one look in `interval`, and all of them so many a second.
+    pub(crate) fn new(interval: Duration, per_second: u32) -> Self {
+        Self {
+            interval: span(interval),
+            belief: Belief::default(),
+            rate: Rate::new(per_second),
+            asked: 0,
+            outcomes: [0; Outcome::ALL.len()],
+        }
+    }
+
+    /// Returns how often each outcome came about, by its name.
+    pub(crate) fn outcomes(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let names = Outcome::ALL.into_iter().map(|(_, name)| name);
+        names.zip(self.outcomes)
+    }
+
+    fn count(&mut self, outcome: Outcome) {
+        self.outcomes[outcome as usize] += 1;
+    }
+}
+
+/// What decides besides the level.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scale {
+    /// The user's target of requests in flight; none if there is none or it cannot be moved.
+    pub(crate) target: Option<f64>,
+    /// Pods that exist and are not terminating.
+    pub(crate) pods: usize,
+    /// Most pods that may exist.
+    pub(crate) most: usize,
+    /// KEDA adds none.
+    pub(crate) paused: bool,
+}
+
+/// What to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// A look should be asked for now; say so with [`Burst::ask`].
+    Ask,
+    /// Decide again at this time, or when something changes.
+    WaitUntil(Moment),
+    /// Decide again when something changes.
+    Wait,
+}
+
+/// What the last look was asked for.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    rise: u64,
+    /// What lasted then, or was found.
+    level: f64,
+    pods: usize,
+}
+
+/// A look that was asked for.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    at: Moment,
+    pods: usize,
+}
+
+/// What became of a look that was waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Settled {
+    /// None is, or it still is.
+    Nothing,
+    /// It followed.
+    Followed,
+    /// It did not.
+    Unread,
+    /// It did not, and none is asked for this `ScaledObject` for a while.
+    LostHere,
+    /// It did not, and none is asked for any for a while.
+    Lost,
+}
+
+/// One `ScaledObject`'s memory.
+#[derive(Debug)]
+pub(crate) struct Burst {
+    moved: bool,
+    told: Option<Told>,
+    /// Since when a look is wanted.
+    wanted: Option<Moment>,
+    withheld: bool,
+    /// When the rate allows it.
+    slot: Option<Moment>,
+    asked: Option<Asked>,
+    last: Option<Moment>,
+    belief: Belief,
+    interest: f64,
+}
+
+impl Default for Burst {
+    fn default() -> Self {
+        Self {
+            moved: false,
+            told: None,
+            wanted: None,
+            withheld: false,
+            slot: None,
+            asked: None,
+            last: None,
+            belief: Belief::default(),
+            interest: f64::INFINITY,
+        }
+    }
+}
+
+impl Burst {
+    /// Whether the target is the moved one.
+    pub(crate) fn is_moved(&self) -> bool {
+        self.moved
+    }
+
+    /// Whether a level is worth a decision. True once for each decision.
+    pub(crate) fn is_interested(&mut self, level: u64) -> bool {
+        let interested = level as f64 > self.interest;
+        if interested {
+            self.interest = f64::INFINITY;
+        }
+        interested
+    }
+
+    /// Whether a look is wanted and has not been asked for.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.wanted.is_some()
+    }
+
+    /// Decides what to do now, once what was asked for before is settled.
+    pub(crate) fn step(
+        &mut self,
+        level: &Level,
+        scale: Scale,
+        shared: &mut Shared,
+        now: Moment,
+    ) -> Step {
+        let step = self.decide(level, scale, shared, now);
+        match (step, self.asked.map(Asked::overdue)) {
+            (Step::WaitUntil(at), Some(overdue)) => Step::WaitUntil(at.min(overdue)),
+            (Step::Wait, Some(overdue)) => Step::WaitUntil(overdue),
+            (step, _) => step,
+        }
+    }
+
+    fn decide(&mut self, level: &Level, scale: Scale, shared: &mut Shared, now: Moment) -> Step {
+        self.interest = f64::INFINITY;
+        let Scale {
+            pods, most, paused, ..
+        } = scale;
+        // At 0 the HPA is disabled: the first pod is the moment to look.
+        let Some(target) = scale.target.filter(|_| !paused && 0 < pods && pods < most) else {
+            self.rest();
+            return Step::Wait;
+        };
+        let capacity = target * pods as f64 * TOLERANCE;
+        // Once is enough, unless pods have come and are not enough: the HPA's scale-up policy may limit each step.
+        let told = self.told.map_or(0.0, |told| {
+            if told.rise == level.rise() && pods <= told.pods {
+                told.level
+            } else {
+                0.0
+            }
+        });
+        let earlier = told.max(level.earlier() as f64);
+        let threshold = capacity.max(clear(earlier));
+        self.interest = capacity;
+        if level.lasting(now) as f64 <= threshold {
+            self.rest();
+            return match level.exceeds_at(threshold) {
+                Some(at) => Step::WaitUntil(at),
+                None if level.now() as f64 > capacity => Step::WaitUntil(level.forgets_at()),
+                None => Step::Wait,
+            };
+        }
+        let wanted = *self.wanted.get_or_insert(now);
+        let settles = level.settles_at().min(wanted + span(SETTLE_LIMIT));
+        if now < settles {
+            return Step::WaitUntil(settles);
+        }
+        self.interest = f64::INFINITY;
+        if let Some(asked) = self.asked {
+            return Step::WaitUntil(asked.overdue());
+        }
+        if let Some(next) = self
+            .last
+            .map(|last| last + shared.interval)
+            .filter(|next| now < *next)
+        {
+            return Step::WaitUntil(next);
+        }
+        let allowed = self
+            .belief
+            .allows(now)
+            .and_then(|()| shared.belief.allows(now));
+        if let Err(retry) = allowed {
+            if !std::mem::replace(&mut self.withheld, true) {
+                shared.count(Outcome::Stopped);
+            }
+            return Step::WaitUntil(retry);
+        }
+        if !shared.belief.is_proven() && shared.asked > 0 {
+            // One at a time while nobody knows whether it is of any use. Decided again when that one is settled.
+            return Step::WaitUntil(now + span(PATIENCE));
+        }
+        let slot = *self.slot.get_or_insert_with(|| {
+            let slot = shared.rate.reserve(now);
+            if slot > now {
+                shared.count(Outcome::Limited);
+            }
+            slot
+        });
+        if now < slot {
+            return Step::WaitUntil(slot);
+        }
+        Step::Ask
+    }
+
+    /// Moves the target, after a step has said so.
+    pub(crate) fn ask(&mut self, level: &Level, scale: Scale, shared: &mut Shared, now: Moment) {
+        self.rest();
+        self.moved = !self.moved;
+        self.told = Some(Told {
+            rise: level.rise(),
+            level: level.lasting(now) as f64,
+            pods: scale.pods,
+        });
+        self.asked = Some(Asked {
+            at: now,
+            pods: scale.pods,
+        });
+        self.last = Some(now);
+        shared.asked += 1;
+    }
+
+    /// The HPA has looked, and found `value` if it asked here for that.
+    pub(crate) fn looked(
+        &mut self,
+        level: &Level,
+        value: Option<f64>,
+        shared: &mut Shared,
+    ) -> Settled {
+        if let (Some(told), Some(value)) = (&mut self.told, value)
+            && told.rise == level.rise()
+        {
+            told.level = told.level.max(value);
+        }
+        self.followed(shared)
+    }
+
+    /// Ends the wait for a look if more pods say that there was one, or if it takes too long.
+    pub(crate) fn settle(&mut self, pods: usize, shared: &mut Shared, now: Moment) -> Settled {
+        match self.asked {
+            Some(asked) if pods > asked.pods => self.followed(shared),
+            Some(asked) if now >= asked.overdue() => {
+                self.abandon(shared);
+                shared.count(Outcome::Unread);
+                let here = self.belief.disappointed(now);
+                if shared.belief.disappointed(now) {
+                    Settled::Lost
+                } else if here {
+                    Settled::LostHere
+                } else {
+                    Settled::Unread
+                }
+            }
+            _ => Settled::Nothing,
+        }
+    }
+
+    /// Waits no longer for a look, and takes that for no sign.
+    pub(crate) fn abandon(&mut self, shared: &mut Shared) {
+        if self.asked.take().is_some() {
+            shared.asked -= 1;
+        }
+    }
+
+    /// A few words for people.
+    pub(crate) fn describe(&self, level: &Level, now: Moment) -> Value {
+        json!({
+            "lasting": level.lasting(now),
+            "earlier": level.earlier(),
+            "target_moved": self.moved,
+            "wanted": self.wanted.is_some(),
+            "asked": self.asked.is_some(),
+            "looks": self.belief.name(),
+        })
+    }
+
+    fn followed(&mut self, shared: &mut Shared) -> Settled {
+        if self.asked.is_none() {
+            return Settled::Nothing;
+        }
+        self.abandon(shared);
+        shared.count(Outcome::Read);
+        self.belief.followed();
+        shared.belief.followed();
+        Settled::Followed
+    }
+
+    fn rest(&mut self) {
+        self.wanted = None;
+        self.slot = None;
+        self.withheld = false;
+    }
+}
+
+impl Asked {
+    fn overdue(self) -> Moment {
+        self.at + span(PATIENCE)
+    }
+}
+
+#[cfg(test)]
+mod tests;

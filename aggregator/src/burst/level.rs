@@ -1,0 +1,209 @@
+//! A workload's load of this moment, how much of it lasts, and whether it has clearly risen.
+//!
+//! Knows nothing of targets and replicas. What is averaged over longer is in `history`.
+
+use std::{collections::VecDeque, time::Duration};
+
+use crate::history::{Moment, span};
+
+/// A level that falls below this part of the top of its rise has ended it.
+const FALL: f64 = 0.9;
+
+/// What a clear rise exceeds earlier levels by at least: the HPA's tolerance.
+const CLEAR: f64 = 1.1;
+
+/// Least time for which earlier levels are remembered. As many 2 s sawtooths as make sure that one is recognised.
+const LEAST_MEMORY: Duration = Duration::from_secs(6);
+
+/// A rise that began earlier is none any more: the HPA has looked by itself meanwhile.
+const LONGEST_RISE: Duration = Duration::from_secs(15);
+
+/// Changes within one such time are kept as one.
+const GRAIN: Duration = Duration::from_millis(5);
+
+/// How long before it is read a level is as good as known: a look that is asked for comes later than this.
+const LOOK_DELAY: Duration = Duration::from_millis(50);
+
+/// In flight and held, over the last moments.
+#[derive(Debug)]
+pub(crate) struct Level {
+    /// How long a level has to be held to count.
+    window: i64,
+    /// How long earlier levels are remembered.
+    memory: i64,
+    now: u64,
+    /// Lower levels of before, each with when it ended. Both grow from front to back.
+    lower: VecDeque<(Moment, u64)>,
+    rise: Rise,
+    /// Tops of rises that have ended, each with when. Times grow and tops shrink from front to back.
+    peaks: VecDeque<(Moment, u64)>,
+}
+
+/// A time in which the lasting level did not clearly fall.
+#[derive(Debug)]
+struct Rise {
+    number: u64,
+    began: Moment,
+    /// The lasting level at its begin.
+    base: u64,
+    top: u64,
+}
+
+impl Level {
+    /// Creates a level of 0. It counts what has been held for `window`.
+    pub(crate) fn new(window: Duration, began: Moment) -> Self {
+        Self {
+            window: span(window),
+            memory: span(LEAST_MEMORY),
+            now: 0,
+            lower: VecDeque::new(),
+            rise: Rise {
+                number: 0,
+                began,
+                base: 0,
+                top: 0,
+            },
+            peaks: VecDeque::new(),
+        }
+    }
+
+    /// Remembers earlier levels for the short window of what averages are taken over.
+    pub(crate) fn remember_for(&mut self, panic_window: Duration) {
+        self.memory = span(panic_window.max(LEAST_MEMORY));
+    }
+
+    /// Returns the level as last told.
+    pub(crate) fn now(&self) -> u64 {
+        self.now
+    }
+
+    /// Returns which rise this is. A new one begins after each clear fall, and after a time.
+    pub(crate) fn rise(&self) -> u64 {
+        self.rise.number
+    }
+
+    /// The level changed.
+    pub(crate) fn change(&mut self, level: u64, now: Moment) {
+        self.observe(now);
+        if level > self.now {
+            self.push_lower(now);
+        } else {
+            while self.lower.back().is_some_and(|(_, lower)| *lower >= level) {
+                self.lower.pop_back();
+            }
+        }
+        self.now = level;
+        let lasting = self.lasting(now);
+        if (lasting as f64) < FALL * self.rise.top as f64 {
+            self.end_rise(now);
+        }
+    }
+
+    /// Lets time pass. Between two changes the lasting level only grows.
+    pub(crate) fn observe(&mut self, now: Moment) {
+        let oldest = now - self.window;
+        while self
+            .lower
+            .front()
+            .is_some_and(|(ended, _)| *ended <= oldest)
+        {
+            self.lower.pop_front();
+        }
+        self.rise.top = self.rise.top.max(self.lasting(now));
+        let forgotten = now - self.memory;
+        while self.peaks.front().is_some_and(|(at, _)| *at < forgotten) {
+            self.peaks.pop_front();
+        }
+        if now - self.rise.began > self.longest_rise() {
+            self.end_rise(now);
+        }
+    }
+
+    /// Returns the highest level that was held for the whole window, at `now` or, if nothing changes, later.
+    pub(crate) fn lasting(&self, now: Moment) -> u64 {
+        let oldest = now - self.window;
+        let lower = self.lower.iter().find(|(ended, _)| *ended > oldest);
+        lower.map_or(self.now, |(_, level)| *level)
+    }
+
+    /// Returns what lasts now if that is a clear rise and more than `average`, and otherwise that.
+    pub(crate) fn raise(&self, average: f64, now: Moment) -> f64 {
+        let lasting = self.lasting(now) as f64;
+        if lasting > clear(self.earlier() as f64) && lasting > average * CLEAR {
+            lasting
+        } else {
+            average
+        }
+    }
+
+    /// Returns the highest lasting level that is remembered from before this rise.
+    pub(crate) fn earlier(&self) -> u64 {
+        let peak = self.peaks.front().map_or(0, |(_, top)| *top);
+        self.rise.base.max(peak)
+    }
+
+    /// Returns when something earlier will be forgotten.
+    pub(crate) fn forgets_at(&self) -> Moment {
+        let rise = self.rise.began + self.longest_rise();
+        let peak = self.peaks.front().map(|(at, _)| *at + self.memory);
+        // Past the moment, not at it.
+        peak.map_or(rise, |peak| peak.min(rise)) + 1
+    }
+
+    /// Returns since when the lasting level is above `threshold`, or when it will be if nothing changes; none if not then.
+    pub(crate) fn exceeds_at(&self, threshold: f64) -> Option<Moment> {
+        if self.now as f64 <= threshold {
+            return None;
+        }
+        let mut below = self.lower.iter().rev();
+        let last = below.find(|(_, level)| *level as f64 <= threshold);
+        Some(last.map_or(Moment::MIN, |(ended, _)| ended + self.window))
+    }
+
+    /// Returns from when on a look that is asked for will find about all of the level, if nothing changes.
+    pub(crate) fn settles_at(&self) -> Moment {
+        let most = FALL * self.now as f64;
+        self.exceeds_at(most)
+            .unwrap_or(Moment::MIN)
+            .saturating_sub(span(LOOK_DELAY))
+    }
+
+    fn longest_rise(&self) -> i64 {
+        self.memory.max(span(LONGEST_RISE))
+    }
+
+    fn push_lower(&mut self, now: Moment) {
+        let grain = span(GRAIN);
+        match self.lower.back_mut() {
+            // Bounds what is kept, by letting the lower one end a little later.
+            Some((ended, _)) if *ended / grain == now / grain => *ended = now,
+            _ => self.lower.push_back((now, self.now)),
+        }
+    }
+
+    fn end_rise(&mut self, now: Moment) {
+        let top = self.rise.top;
+        while self.peaks.back().is_some_and(|(_, lower)| *lower <= top) {
+            self.peaks.pop_back();
+        }
+        self.peaks.push_back((now, top));
+        let lasting = self.lasting(now);
+        self.rise = Rise {
+            number: self.rise.number + 1,
+            began: now,
+            base: lasting,
+            top: lasting,
+        };
+    }
+}
+
+/// Returns what a clear rise above `earlier` exceeds.
+///
+/// By more than the HPA's tolerance, and by more than independent arrivals add by chance to the highest of a few
+/// moments: in flight they scatter by the square root of their mean.
+pub(crate) fn clear(earlier: f64) -> f64 {
+    earlier * CLEAR + earlier.sqrt()
+}
+
+#[cfg(test)]
+mod tests;

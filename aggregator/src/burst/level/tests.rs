@@ -1,0 +1,110 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const WINDOW: Duration = Duration::from_millis(150);
+
+fn at(milliseconds: i64) -> Moment {
+    milliseconds * 1_000
+}
+
+/// A level that has gone through these.
+fn level(changes: &[(i64, u64)]) -> Level {
+    let mut level = Level::new(WINDOW, 0);
+    for (time, value) in changes {
+        level.change(*value, at(*time));
+    }
+    level
+}
+
+#[test]
+fn what_is_higher_lasts_after_the_window_and_what_is_lower_at_once() {
+    let level = level(&[(1_000, 5), (2_000, 80)]);
+    assert_eq!(level.lasting(at(2_149)), 5);
+    assert_eq!(level.lasting(at(2_150)), 80);
+    assert_eq!(level.exceeds_at(20.0), Some(at(2_150)));
+    assert_eq!(level.exceeds_at(80.0), None);
+    let mut level = level;
+    level.change(7, at(3_000));
+    assert_eq!(level.lasting(at(3_000)), 7);
+}
+
+#[test]
+fn a_blip_never_lasts() {
+    let mut level = level(&[(1_000, 5), (2_000, 80), (2_140, 6)]);
+    for time in 2_000..2_500 {
+        level.observe(at(time));
+        assert!(level.lasting(at(time)) <= 6);
+    }
+}
+
+#[test]
+fn an_average_is_raised_in_a_clear_rise_until_it_ends() {
+    let mut level = level(&[(1_000, 5), (20_000, 5)]);
+    let near = |value: f64, expected: f64| (value - expected).abs() < 1e-9;
+    level.change(80, at(20_000));
+    assert!(near(level.raise(5.0, at(20_100)), 5.0));
+    assert!(near(level.raise(5.0, at(20_150)), 80.0));
+    assert!(
+        near(level.raise(78.0, at(26_000)), 78.0),
+        "it has caught up"
+    );
+    level.change(10, at(26_000));
+    assert!(near(level.raise(60.0, at(26_000)), 60.0));
+    level.change(85, at(28_000));
+    assert!(
+        near(level.raise(40.0, at(29_000)), 40.0),
+        "that was there a moment ago"
+    );
+    level.observe(at(33_000));
+    assert!(near(level.raise(40.0, at(33_000)), 85.0));
+}
+
+#[test]
+fn a_rise_is_over_after_a_while_without_a_fall() {
+    let mut level = level(&[(1_000, 5), (20_000, 80)]);
+    let rise = level.rise();
+    level.observe(at(35_001));
+    assert!(level.rise() > rise);
+    assert_eq!(level.earlier(), 80);
+    assert!(level.raise(5.0, at(35_100)) < 6.0);
+}
+
+#[test]
+fn more_than_chance_is_clear() {
+    assert!(clear(0.0) < 1.0);
+    assert!(clear(1.0) > 2.0 && clear(1.0) < 3.0);
+    assert!(clear(50.0) > 60.0 && clear(50.0) < 70.0);
+    assert!(clear(1_000.0) < 1_200.0);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Against the definition: the least value in effect within the window. Changes are kept on a grid of 5 ms, so a lower
+    /// value may be kept for so much longer.
+    #[test]
+    fn the_lasting_level_is_the_least_of_the_window(
+        changes in prop::collection::vec((0..60_i64, 0..20_u64), 1..80),
+        rest in 0..200_i64,
+    ) {
+        let (mut time, mut history) = (1_000, vec![(0, 0_u64)]);
+        let mut level = Level::new(WINDOW, 0);
+        for (gap, value) in changes {
+            time += gap;
+            level.change(value, at(time));
+            history.push((time, value));
+        }
+        let now = time + rest;
+        let least = |window: i64| {
+            let ends = history.iter().skip(1).map(|(end, _)| *end).chain([i64::MAX]);
+            let within = history.iter().zip(ends).filter(|(_, end)| *end > now - window);
+            within.map(|((_, value), _)| *value).min().unwrap()
+        };
+        level.observe(at(now));
+        let lasting = level.lasting(at(now));
+        prop_assert!(lasting <= least(150), "{lasting} of {}", least(150));
+        prop_assert!(lasting >= least(155), "{lasting} of {}", least(155));
+        prop_assert!(level.lower.len() <= 31);
+    }
+}

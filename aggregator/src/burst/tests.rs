@@ -1,0 +1,289 @@
+//! The limits. What comes of shapes of load is in `state/tests/bursts.rs`.
+
+use super::*;
+
+const SECOND: Moment = 1_000_000;
+
+/// A `ScaledObject` with one pod, a target of 10, and a clock that tests move.
+struct World {
+    burst: Burst,
+    level: Level,
+    shared: Shared,
+    scale: Scale,
+    now: Moment,
+}
+
+impl World {
+    fn new() -> Self {
+        let mut world = Self {
+            burst: Burst::default(),
+            level: Level::new(Duration::from_millis(150), 0),
+            shared: shared(20),
+            scale: Scale {
+                target: Some(10.0),
+                pods: 1,
+                most: 100,
+                paused: false,
+            },
+            now: 0,
+        };
+        world.level.change(5, 0);
+        world.pass(60 * SECOND);
+        world
+    }
+
+    fn pass(&mut self, time: Moment) {
+        self.now += time;
+        self.level.observe(self.now);
+    }
+
+    fn settle(&mut self) -> Settled {
+        let pods = self.scale.pods;
+        self.burst.settle(pods, &mut self.shared, self.now)
+    }
+
+    fn step(&mut self) -> Step {
+        self.settle();
+        self.burst
+            .step(&self.level, self.scale, &mut self.shared, self.now)
+    }
+
+    /// Changes the level and lets it last.
+    fn load(&mut self, level: u64) -> Step {
+        self.level.change(level, self.now);
+        self.pass(SECOND / 5);
+        self.step()
+    }
+
+    fn ask(&mut self) {
+        assert_eq!(self.step(), Step::Ask);
+        self.burst
+            .ask(&self.level, self.scale, &mut self.shared, self.now);
+    }
+
+    fn looked(&mut self, value: f64) -> Settled {
+        self.burst
+            .looked(&self.level, Some(value), &mut self.shared)
+    }
+
+    fn outcome(&self, name: &str) -> u64 {
+        let mut outcomes = self.shared.outcomes();
+        outcomes.find(|(other, _)| *other == name).unwrap().1
+    }
+
+    /// Back to little load for so long that nothing is remembered.
+    fn forget(&mut self) {
+        self.level.change(5, self.now);
+        self.pass(60 * SECOND);
+        self.step();
+    }
+}
+
+fn shared(per_second: u32) -> Shared {
+    Shared::new(Duration::from_secs(3), per_second)
+}
+
+#[test]
+fn a_step_is_asked_for_once_it_lasts_and_once() {
+    let mut world = World::new();
+    assert_eq!(world.step(), Step::Wait);
+    world.level.change(80, world.now);
+    assert!(world.burst.is_interested(80) && !world.burst.is_interested(80));
+    let lasts = world.now + 150_000;
+    assert_eq!(world.step(), Step::WaitUntil(lasts));
+    world.pass(150_000);
+    world.ask();
+    assert!(world.burst.is_moved());
+    assert_eq!(world.step(), Step::WaitUntil(world.now + 2 * SECOND));
+    world.pass(SECOND / 10);
+    assert_eq!(world.looked(80.0), Settled::Followed);
+    assert_eq!(world.looked(80.0), Settled::Nothing);
+    // Pods do not come, for a reason that asking again does not mend.
+    for _ in 0..20 {
+        world.pass(SECOND / 2);
+        assert_ne!(world.step(), Step::Ask);
+    }
+    assert_eq!(world.outcome("read"), 1);
+}
+
+#[test]
+fn more_pods_say_too_that_there_was_a_look() {
+    let mut world = World::new();
+    world.load(80);
+    world.ask();
+    world.scale.pods = 8;
+    assert_eq!(world.settle(), Settled::Followed);
+    assert_eq!(world.step(), Step::Wait);
+}
+
+#[test]
+fn a_step_that_the_hpas_policy_limits_is_asked_for_again_for_as_long_as_pods_come() {
+    let mut world = World::new();
+    world.load(300);
+    for pods in [10, 20] {
+        world.ask();
+        world.looked(300.0);
+        world.scale.pods = pods;
+        assert_ne!(world.step(), Step::Ask);
+        world.pass(3 * SECOND);
+    }
+    world.ask();
+    world.looked(300.0);
+    world.pass(3 * SECOND);
+    assert_ne!(world.step(), Step::Ask, "no more have come");
+}
+
+#[test]
+fn what_the_pods_can_take_or_the_hpa_tolerates_is_not_asked_for() {
+    let mut world = World::new();
+    world.scale.pods = 8;
+    assert_eq!(world.load(88), Step::Wait);
+    assert_eq!(world.load(89), Step::Ask);
+}
+
+#[test]
+fn nothing_is_asked_for_at_zero_at_most_while_paused_or_without_a_target_that_moves() {
+    let mut world = World::new();
+    let scale = world.scale;
+    for withheld in [
+        Scale { pods: 0, ..scale },
+        Scale { most: 1, ..scale },
+        Scale {
+            paused: true,
+            ..scale
+        },
+        Scale {
+            target: None,
+            ..scale
+        },
+    ] {
+        world.scale = withheld;
+        assert_eq!(world.load(80), Step::Wait, "{withheld:?}");
+        assert!(!world.burst.is_interested(1_000));
+        world.scale = scale;
+        assert_eq!(world.step(), Step::Ask);
+        world.forget();
+    }
+}
+
+#[test]
+fn a_further_rise_waits_for_the_interval() {
+    let mut world = World::new();
+    world.load(20);
+    world.ask();
+    let first = world.now;
+    world.looked(20.0);
+    assert_eq!(world.load(80), Step::WaitUntil(first + 3 * SECOND));
+    world.pass(first + 3 * SECOND - world.now);
+    world.ask();
+    assert!(!world.burst.is_moved(), "back to the user's target");
+}
+
+#[test]
+fn a_level_that_goes_on_rising_is_waited_for_but_not_for_long() {
+    let mut world = World::new();
+    world.step();
+    let mut asked = None;
+    let began = world.now;
+    for tick in 0..100 {
+        world.level.change(20 + 3 * tick, world.now);
+        if world.step() == Step::Ask {
+            asked = Some(world.now - began);
+            break;
+        }
+        world.pass(SECOND / 100);
+    }
+    let asked = asked.unwrap();
+    assert!((150_000 + 300_000..=500_000).contains(&asked), "{asked}");
+}
+
+#[test]
+fn it_stops_when_looks_do_not_follow_tells_it_once_and_tries_again_later() {
+    let mut world = World::new();
+    for settled in [Settled::Unread, Settled::Unread, Settled::Lost] {
+        world.load(80);
+        world.ask();
+        world.pass(2 * SECOND);
+        assert_eq!(world.settle(), settled);
+        world.forget();
+    }
+    assert_eq!(world.outcome("unread"), 3);
+    assert!(matches!(world.load(80), Step::WaitUntil(at) if at > world.now + 60 * SECOND));
+    world.step();
+    assert_eq!(world.outcome("stopped"), 1, "counted once");
+    world.forget();
+    world.pass(600 * SECOND);
+    world.load(80);
+    world.ask();
+    assert_eq!(world.looked(80.0), Settled::Followed);
+    world.forget();
+    assert_eq!(world.load(80), Step::Ask);
+}
+
+#[test]
+fn one_object_that_is_not_looked_at_does_not_stop_others() {
+    let mut world = World::new();
+    for _ in 0..10 {
+        // Others' looks follow.
+        world.shared.belief.followed();
+        world.shared.belief.followed();
+    }
+    for settled in [Settled::Unread, Settled::Unread, Settled::LostHere] {
+        world.load(80);
+        world.ask();
+        world.pass(2 * SECOND);
+        assert_eq!(world.settle(), settled);
+        world.shared.belief.followed();
+        world.forget();
+    }
+    assert!(!world.shared.belief.is_lost());
+    assert_ne!(world.load(80), Step::Ask);
+}
+
+#[test]
+fn until_a_look_has_followed_only_one_is_waited_for() {
+    let mut one = World::new();
+    let mut other = World::new();
+    one.load(80);
+    one.ask();
+    other.shared = one.shared;
+    assert!(matches!(other.load(80), Step::WaitUntil(_)));
+    assert!(other.burst.is_waiting());
+    one.shared = other.shared;
+    one.looked(80.0);
+    other.shared = one.shared;
+    assert_eq!(other.step(), Step::Ask);
+}
+
+#[test]
+fn all_together_ask_at_the_rate_and_each_gets_its_turn() {
+    let mut shared = shared(20);
+    shared.belief.followed();
+    let mut worlds: Vec<_> = (0..200).map(|_| World::new()).collect();
+    for world in &mut worlds {
+        world.level.change(80, world.now);
+    }
+    let began = worlds[0].now;
+    let mut asked = Vec::new();
+    // As long as it rises: at most 15 s.
+    for _ in 0..1_400 {
+        for world in &mut worlds {
+            std::mem::swap(&mut world.shared, &mut shared);
+            if world.step() == Step::Ask {
+                asked.push(world.now - began);
+                world.ask();
+                world.looked(80.0);
+                world.scale.pods = 8;
+            }
+            world.pass(SECOND / 100);
+            std::mem::swap(&mut world.shared, &mut shared);
+        }
+    }
+    assert_eq!(asked.len(), 200);
+    for (index, time) in asked.iter().enumerate() {
+        let earlier = asked[..index].iter().filter(|other| time - *other < SECOND);
+        assert!(earlier.count() < 41, "a second's worth and the rate");
+    }
+    assert!(*asked.last().unwrap() < 10 * SECOND);
+    assert_eq!(shared.asked, 0);
+}
