@@ -3,6 +3,8 @@
 //! Shows that what is asked for comes from looks that the aggregator asks for, over the real streams: at one replica and
 //! right after the first.
 
+#![expect(clippy::unwrap_used, reason = "helpers of a suite are tests as well")]
+
 use std::time::Duration;
 
 use anyhow::ensure;
