@@ -27,7 +27,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(2);
 const LOOK_AGAIN_LIMIT: Duration = Duration::from_millis(100);
 
 /// How long a connection may take to deliver its last answer once everything is to stop.
-const FLUSH: Duration = Duration::from_millis(500);
+const FLUSH: Duration = Duration::from_secs(2);
 
 /// What the connections of one listener have in common.
 #[derive(Clone, Debug)]

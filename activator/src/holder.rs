@@ -128,7 +128,8 @@ impl Holder {
             let rescheduled = self.rescheduled.notified();
             tokio::pin!(rescheduled);
             rescheduled.as_mut().enable();
-            let due = self.inner.lock().queue.next_wakeup(Instant::now());
+            // What has fallen due by now is decided first: the next time is told from this moment on only.
+            let ((), due) = self.apply(|_, _| ());
             let wait = async {
                 match due {
                     Some(due) => tokio::time::sleep_until(due).await,
@@ -136,7 +137,7 @@ impl Holder {
                 }
             };
             tokio::select! {
-                () = wait => self.update(|_, _| ()),
+                () = wait => {}
                 () = rescheduled => {}
             }
         }
@@ -213,6 +214,11 @@ impl Holder {
 
     /// Applies an event, delivers what it decides, and tells those who wait for edges and for the time.
     fn update<R>(&self, act: impl FnOnce(&mut Inner, Instant) -> R) -> R {
+        self.apply(act).0
+    }
+
+    /// Does so, and returns when the next decision falls due as well.
+    fn apply<R>(&self, act: impl FnOnce(&mut Inner, Instant) -> R) -> (R, Option<Instant>) {
         let mut inner = self.inner.lock();
         let now = Instant::now();
         let held = inner.queue.held();
@@ -227,7 +233,8 @@ impl Holder {
         // Not only the first and the last: what is held and what is in flight at a replica add up to one number, which
         // would count a request twice, or a burst as one, until both have been told.
         let edge = held != inner.queue.held();
-        let rescheduled = due != inner.queue.next_wakeup(now);
+        let next = inner.queue.next_wakeup(now);
+        let rescheduled = due != next;
         drop(inner);
         if edge {
             self.signals.edges.send_modify(|edges| *edges += 1);
@@ -235,7 +242,7 @@ impl Holder {
         if rescheduled {
             self.rescheduled.notify_waiters();
         }
-        result
+        (result, next)
     }
 }
 
@@ -338,5 +345,49 @@ impl Drop for Hold {
             self.free();
             self.holder.ended(outcome);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::{advance, timeout};
+
+    use super::*;
+    use crate::route::PortPair;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_falls_due_before_the_time_is_kept_is_decided_at_once() {
+        let workload = Workload {
+            namespace: "shop".into(),
+            kind: "Deployment".into(),
+            name: "cart".into(),
+        };
+        let signals = Signals {
+            edges: watch::Sender::new(0),
+            metrics: Metrics::default(),
+            cold_starts: broadcast::Sender::new(1),
+        };
+        let settings = Arc::new(Settings::default());
+        let holder = Holder::new(workload.clone(), Arc::clone(&settings), signals);
+        let ports = vec![PortPair {
+            listen: 15080,
+            app: 8080,
+        }];
+        let address = [10, 0, 0, 1].into();
+        holder.change(|queue, now| queue.endpoint_ready("a".into(), address, ports, now));
+        let mut hold = holder.hold(&Arc::new(Route::only(workload)), 0).unwrap();
+        assert!(matches!(hold.decision().await, Decision::Release(_)));
+        hold.dial_failed();
+        advance(2 * settings.set_aside).await;
+        let decision = async {
+            tokio::select! {
+                decision = hold.decision() => decision,
+                () = holder.keep_time() => unreachable!("it never returns"),
+            }
+        };
+        let decision = timeout(Duration::from_secs(1), decision).await;
+        assert!(matches!(decision, Ok(Decision::Release(_))), "{decision:?}");
     }
 }

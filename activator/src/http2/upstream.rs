@@ -96,7 +96,7 @@ impl Upstreams {
     fn connection(&self, release: &Release, limit: Duration) -> watch::Receiver<Option<Opened>> {
         let mut known = self.known.lock();
         known.retain(|_, opening| match &*opening.borrow() {
-            None => true,
+            None => opening.has_changed().is_ok(),
             Some(Ok(sender)) => !sender.is_closed(),
             Some(Err(_)) => false,
         });
