@@ -135,7 +135,7 @@ fn check(answer: &Answer, id: u64) -> anyhow::Result<()> {
         answer.status == StatusCode::OK && answer.request_id() == Some(id),
         "{} {}",
         answer.status,
-        answer.text()
+        answer.text().trim()
     );
     Ok(())
 }

@@ -1,0 +1,72 @@
+//! Load steps under plain KEDA: how soon the HPA asks for all replicas.
+//!
+//! How long it takes is printed. What is asserted is that one step gets there, without a detour and without a loss.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use k8s_openapi::api::apps::v1::Deployment;
+use stillwake_e2e::{
+    cluster::{
+        self, Failure,
+        history::History,
+        scene::{Scene, WEB},
+        stillwake::Stillwake,
+    },
+    ledger::Ledger,
+    load::Load,
+    settings::setting,
+};
+use tokio::time::Instant;
+
+/// How many steps follow each other, instead of [`FEW`].
+const STEPS: &str = "STILLWAKE_BURSTS";
+
+const FEW: usize = 2;
+
+/// How long a request takes.
+const TIME: Duration = Duration::from_secs(2);
+
+#[test]
+fn a_load_step_is_answered_by_one_step_of_the_replicas() -> Result<(), Failure> {
+    cluster::run("burst", async |namespace| {
+        let count = setting(STEPS, FEW)?;
+        let stillwake = Stillwake::with_defaults(namespace).await?;
+        let scaling = Scene::scaling(&[("targetConcurrency", "10")], &[]);
+        let (_, service) = Scene::web().start(namespace).await?;
+        scaling.start(namespace, &stillwake).await?;
+        let read = |web: &Deployment| {
+            let spec = web.spec.as_ref();
+            spec.and_then(|spec| spec.replicas).unwrap_or(1)
+        };
+        let ledger = Ledger::default();
+        let base = Load::new(service, ledger.clone());
+        base.steady(5, TIME);
+        let mut times = Vec::new();
+        for step in 1..=count {
+            let replicas = History::of(&namespace.api(), WEB, &["spec", "replicas"], read).await?;
+            // So that steps come at any moment of the HPA's period.
+            tokio::time::sleep(Duration::from_millis(rand::random_range(0..15_000))).await;
+            let burst = Load::new(service, ledger.clone());
+            let begun = Instant::now();
+            burst.steady(75, TIME);
+            let grown = replicas.until(&8).await?;
+            let took = grown.at.saturating_duration_since(begun);
+            let values = replicas.values();
+            eprintln!("step {step}: 8 replicas asked for after {took:?}, {values:?}");
+            ensure!(values == [1, 8], "step {step}: {values:?} replicas");
+            times.push(took);
+            burst.finish().await;
+            replicas.until(&1).await?;
+        }
+        base.finish().await;
+        times.sort();
+        let verdict = ledger.verdict();
+        eprintln!(
+            "{count} steps: median {:?}; {verdict}",
+            times[(count - 1) / 2]
+        );
+        verdict.assert_nothing_lost();
+        Ok(())
+    })
+}
