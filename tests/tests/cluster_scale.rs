@@ -1,6 +1,7 @@
 //! Labelled Deployments that KEDA and the HPA scale by what their sidecars count of real requests.
 //!
-//! The HPA may scale down at once in all of them, so that each wrong number would be seen.
+//! The HPA may scale down at once in all of them, so that each wrong number would be seen; and it looks at its own pace: bursts,
+//! which make it look at once, have a suite of their own.
 
 use std::{env, time::Duration};
 
@@ -9,7 +10,7 @@ use k8s_openapi::{
     api::autoscaling::v2::HorizontalPodAutoscaler,
     jiff::{SignedDuration, Timestamp},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use stillwake_e2e::cluster::{
     self, Failure, Namespace, keda,
     scene::{Scene, WEB, WINDOW},
@@ -23,6 +24,11 @@ const STEADY: &str = "STILLWAKE_STEADY";
 /// The HPA looks every 15 s.
 const FOUR_LOOKS: Duration = Duration::from_mins(1);
 
+/// Returns the chart's values without bursts.
+fn at_its_own_pace() -> Value {
+    json!({"aggregator": {"bursts": false}})
+}
+
 #[test]
 fn forty_requests_in_flight_at_five_each_are_eight_replicas_for_as_long_as_they_last()
 -> Result<(), Failure> {
@@ -34,7 +40,7 @@ fn forty_requests_in_flight_at_five_each_are_eight_replicas_for_as_long_as_they_
             }
             None => FOUR_LOOKS,
         };
-        let stillwake = Stillwake::with_defaults(namespace).await?;
+        let stillwake = Stillwake::with_values(namespace, &at_its_own_pace()).await?;
         let scaling = Scene::scaling(&[("targetConcurrency", "5")], &[]);
         let scene = Scene::set(namespace, &stillwake, &scaling).await?;
         let metrics = scaling.metrics(namespace).await?;
@@ -50,7 +56,7 @@ fn forty_requests_in_flight_at_five_each_are_eight_replicas_for_as_long_as_they_
 #[test]
 fn other_targets_and_other_triggers_have_their_say() -> Result<(), Failure> {
     cluster::run("other targets", async |namespace| {
-        let stillwake = Stillwake::with_defaults(namespace).await?;
+        let stillwake = Stillwake::with_values(namespace, &at_its_own_pace()).await?;
         let with_cron = namespace.another("cron", &[], &[]).await?;
         let with_cpu = namespace.another("cpu", &[], &[]).await?;
         try_join!(
