@@ -58,6 +58,9 @@ impl Component {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Webhook, Self::Aggregator, Self::Activator];
 
+    /// Those that prove by a certificate who they are.
+    pub const CERTIFIED: [Self; 2] = [Self::Webhook, Self::Aggregator];
+
     fn name(self) -> &'static str {
         match self {
             Self::Webhook => "webhook",

@@ -169,7 +169,7 @@ async fn switched(home: &Namespace, stillwake: &Stillwake, first: &str) -> anyho
     wait::until(&what, watching::PATIENCE, async || {
         let now = signer(home, stillwake).await?;
         ensure!(now != first, "it signs");
-        for component in Component::ALL {
+        for component in Component::CERTIFIED {
             for (replica, state) in stillwake.states(component).await? {
                 let certificates = &state["certificates"];
                 ensure!(
@@ -237,7 +237,7 @@ async fn published(
 /// Returns when the leaf of each replica ends.
 async fn leaves(stillwake: &Stillwake) -> anyhow::Result<BTreeMap<String, String>> {
     let mut leaves = BTreeMap::new();
-    for component in Component::ALL {
+    for component in Component::CERTIFIED {
         for (replica, state) in stillwake.states(component).await? {
             let expires = state["certificates"]["leaf_expires"].as_str();
             leaves.insert(replica, expires.unwrap_or_default().to_owned());
@@ -260,7 +260,7 @@ async fn renewed(stillwake: &Stillwake, before: &BTreeMap<String, String>) -> an
 /// Returns how often each container of the installation was restarted, by its pod.
 async fn replicas(stillwake: &Stillwake) -> anyhow::Result<BTreeMap<String, i32>> {
     let mut found = BTreeMap::new();
-    for component in Component::ALL {
+    for component in Component::CERTIFIED {
         for pod in stillwake.replicas(component).await? {
             let name = pod.name_any();
             let status = pod.status.and_then(|status| status.container_statuses);
