@@ -260,7 +260,7 @@ async fn renewed(stillwake: &Stillwake, before: &BTreeMap<String, String>) -> an
 /// Returns how often each container of the installation was restarted, by its pod.
 async fn replicas(stillwake: &Stillwake) -> anyhow::Result<BTreeMap<String, i32>> {
     let mut found = BTreeMap::new();
-    for component in Component::CERTIFIED {
+    for component in Component::ALL {
         for pod in stillwake.replicas(component).await? {
             let name = pod.name_any();
             let status = pod.status.and_then(|status| status.container_statuses);
