@@ -19,7 +19,7 @@ use tokio::{
     sync::mpsc,
     time::{Duration, timeout},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use self::{
     coordinator::Coordinator,
@@ -29,7 +29,7 @@ use self::{
 };
 use super::{
     args::ActivatorArgs,
-    process::{Process, RoleError, connect},
+    process::{Background, Process, RoleError, connect, publish_events},
 };
 
 mod coordinator;
@@ -90,9 +90,10 @@ pub async fn run(args: ActivatorArgs) -> Result<(), RoleError> {
         process.readiness.latch(),
     );
 
-    let lasting = Lasting {
+    // Goes on until nothing is held any more: whoever waits has to be woken for, also by a replica that is about to end.
+    let lasting = Background {
+        stop: CancellationToken::new(),
         tasks: process.background.tasks.clone(),
-        end: CancellationToken::new(),
     };
     lasting.spawn(async move { match publisher.run().await {} });
     watch(
@@ -123,27 +124,11 @@ pub async fn run(args: ActivatorArgs) -> Result<(), RoleError> {
         signals,
         process.background.stop.clone(),
         args.hold_timeout,
-        lasting.end,
+        lasting.stop,
     ));
     process
         .run(registry, move || coordinator.debug_state())
         .await
-}
-
-/// What goes on until nothing is held any more: whoever waits has to be woken for, also by a replica that is about to end.
-#[derive(Debug)]
-struct Lasting {
-    tasks: TaskTracker,
-    end: CancellationToken,
-}
-
-impl Lasting {
-    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        let end = self.end.clone();
-        self.tasks.spawn(async move {
-            end.run_until_cancelled(work).await;
-        });
-    }
 }
 
 /// Follows what the cluster says.
@@ -154,7 +139,7 @@ fn watch(
     metrics: &Metrics,
     coordinator: &Coordinator,
     slices: &Handle,
-    lasting: &Lasting,
+    lasting: &Background,
 ) {
     let service = ScalerService {
         name: args.service.clone(),
@@ -193,14 +178,9 @@ fn tell(
     client: Client,
     metrics: &Metrics,
     coordinator: &Coordinator,
-    lasting: &Lasting,
+    lasting: &Background,
 ) {
-    let (events, publisher) = events::events(metrics);
-    let pod = args.process.name.clone();
-    lasting.spawn(async move {
-        let component = "stillwake-activator".to_owned();
-        match publisher.run(client, component, pod).await {}
-    });
+    let events = publish_events("activator", &args.process, client, metrics, lasting);
     let coordinator = coordinator.clone();
     lasting.spawn(async move {
         coordinator
@@ -215,7 +195,7 @@ fn report(
     activator: &Activator,
     coordinator: &Coordinator,
     unconnected: Latch,
-    lasting: &Lasting,
+    lasting: &Background,
 ) {
     let (endpoints, mut heard) = mpsc::channel(ENDPOINTS);
     let coordinator = coordinator.clone();
@@ -225,7 +205,7 @@ fn report(
         }
     });
     // Ends by itself, after a last report.
-    let (source, end) = (activator.source(), lasting.end.clone());
+    let (source, end) = (activator.source(), lasting.stop.clone());
     let reports = Reports::new(args).run(source, endpoints, unconnected, end);
     lasting.tasks.spawn(reports);
 }

@@ -26,7 +26,7 @@ use stillwake_runtime::{accept::bind, metrics::registry, tls::Acceptor};
 use super::{
     args::AggregatorArgs,
     certificates::{self, Certificates, Origin},
-    process::{Background, Process, RoleError, connect},
+    process::{Background, Process, RoleError, connect, publish_events},
 };
 
 /// Runs until a signal has ended it.
@@ -70,15 +70,13 @@ pub async fn run(args: AggregatorArgs) -> Result<(), RoleError> {
         &process.background,
     );
 
-    let (events, publisher) = events::events(&metrics);
-    process.background.spawn({
-        let (client, pod) = (client.clone(), args.process.name.clone());
-        async move {
-            match publisher
-                .run(client, "stillwake-aggregator".to_owned(), pod)
-                .await {}
-        }
-    });
+    let events = publish_events(
+        "aggregator",
+        &args.process,
+        client.clone(),
+        &metrics,
+        &process.background,
+    );
     process
         .background
         .spawn(publish(aggregator.clone(), uids, events));

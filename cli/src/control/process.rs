@@ -3,6 +3,10 @@
 use std::{error::Error, io, time::Duration};
 
 use prometheus_client::registry::Registry;
+use stillwake_cluster::{
+    Metrics,
+    events::{self, Events},
+};
 use stillwake_runtime::{
     accept::{BindError, bind},
     admin::Admin,
@@ -86,6 +90,20 @@ pub(super) async fn connect(role: &str) -> Result<kube::Client, RoleError> {
     client.map_err(|error| RoleError::Client {
         source: error.into(),
     })
+}
+
+/// Returns where a role hands in what people should be told, and has it published until `background` stops.
+pub(super) fn publish_events(
+    role: &str,
+    process: &ProcessArgs,
+    client: kube::Client,
+    metrics: &Metrics,
+    background: &Background,
+) -> Events {
+    let (events, publisher) = events::events(metrics);
+    let (component, pod) = (format!("stillwake-{role}"), process.name.clone());
+    background.spawn(async move { match publisher.run(client, component, pod).await {} });
+    events
 }
 
 /// What runs beside the admin pages. Clones share it.

@@ -23,7 +23,7 @@ use super::{
     args::WebhookArgs,
     certificates::{self, Certificates, Configuration, Keeping, Origin},
     held::Held,
-    process::{Process, RoleError, connect},
+    process::{Process, RoleError, connect, publish_events},
     version::Sleeps,
 };
 
@@ -60,15 +60,13 @@ pub async fn run(args: WebhookArgs) -> Result<(), RoleError> {
         let asked = process.readiness.latch();
         async move { match sleeps.follow(client, asked).await {} }
     });
-    let (events, publisher) = events::events(&metrics);
-    process.background.spawn({
-        let (client, pod) = (client.clone(), args.process.name.clone());
-        async move {
-            match publisher
-                .run(client, "stillwake-webhook".to_owned(), pod)
-                .await {}
-        }
-    });
+    let events = publish_events(
+        "webhook",
+        &args.process,
+        client.clone(),
+        &metrics,
+        &process.background,
+    );
 
     let certificates = Arc::<OnceLock<Certificates>>::default();
     let bundle = {
