@@ -5,7 +5,6 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use k8s_openapi::api::apps::v1::Deployment;
 use stillwake_e2e::{
     cluster::{
         self, Failure,
@@ -35,16 +34,12 @@ fn a_load_step_is_answered_without_going_too_far() -> Result<(), Failure> {
         let scaling = Scene::scaling(&[("targetConcurrency", "10")], &[]);
         let (_, service) = Scene::web().start(namespace).await?;
         scaling.start(namespace, &stillwake).await?;
-        let read = |web: &Deployment| {
-            let spec = web.spec.as_ref();
-            spec.and_then(|spec| spec.replicas).unwrap_or(1)
-        };
         let ledger = Ledger::default();
         let base = Load::new(service, ledger.clone());
         base.steady(5, TIME);
         let mut times = Vec::new();
         for step in 1..=count {
-            let replicas = History::of(&namespace.api(), WEB, &["spec", "replicas"], read).await?;
+            let replicas = History::of_replicas(namespace, WEB).await?;
             // So that steps come at any moment of the HPA's period.
             tokio::time::sleep(Duration::from_millis(rand::random_range(0..15_000))).await;
             let burst = Load::new(service, ledger.clone());

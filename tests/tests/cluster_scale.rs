@@ -3,18 +3,21 @@
 //! The HPA may scale down at once in all of them, so that each wrong number would be seen; and it looks at its own pace: bursts,
 //! which make it look at once, have a suite of their own.
 
-use std::{env, time::Duration};
+use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use k8s_openapi::{
     api::autoscaling::v2::HorizontalPodAutoscaler,
     jiff::{SignedDuration, Timestamp},
 };
 use serde_json::{Value, json};
-use stillwake_e2e::cluster::{
-    self, Failure, Namespace, keda,
-    scene::{Scene, WEB, WINDOW},
-    stillwake::Stillwake,
+use stillwake_e2e::{
+    cluster::{
+        self, Failure, Namespace, keda,
+        scene::{Scene, WEB, WINDOW},
+        stillwake::Stillwake,
+    },
+    settings::setting,
 };
 use tokio::try_join;
 
@@ -33,13 +36,7 @@ fn at_its_own_pace() -> Value {
 fn forty_requests_in_flight_at_five_each_are_eight_replicas_for_as_long_as_they_last()
 -> Result<(), Failure> {
     cluster::run("forty in flight", async |namespace| {
-        let time = match env::var_os(STEADY) {
-            Some(text) => {
-                let text = text.to_string_lossy();
-                humantime::parse_duration(&text).with_context(|| format!("{STEADY}={text}"))?
-            }
-            None => FOUR_LOOKS,
-        };
+        let time: Duration = setting(STEADY, humantime::Duration::from(FOUR_LOOKS))?.into();
         let stillwake = Stillwake::with_values(namespace, &at_its_own_pace()).await?;
         let scaling = Scene::scaling(&[("targetConcurrency", "5")], &[]);
         let scene = Scene::set(namespace, &stillwake, &scaling).await?;

@@ -55,13 +55,7 @@ async fn deploy(namespace: &Namespace, replicas: usize) -> anyhow::Result<Histor
     namespace
         .apply(manifest, &[("replicas", &replicas.to_string())])
         .await?;
-    let read = |web: &Deployment| {
-        web.spec
-            .as_ref()
-            .and_then(|spec| spec.replicas)
-            .unwrap_or(1)
-    };
-    History::of(&namespace.api(), WEB, &["spec", "replicas"], read).await
+    History::of_replicas(namespace, WEB).await
 }
 
 /// Starts an aggregator that knows the `ScaledObject` that is to come and no pod.

@@ -6,7 +6,9 @@ use std::{fmt::Debug, pin::pin};
 
 use anyhow::{Context, bail};
 use futures_util::StreamExt;
-use k8s_openapi::{apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp};
+use k8s_openapi::{
+    api::apps::v1::Deployment, apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp,
+};
 use kube::Api;
 use tokio::{
     sync::watch,
@@ -14,7 +16,10 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::watching::{PATIENCE, Watchable, follow, named};
+use super::{
+    Namespace,
+    watching::{PATIENCE, Watchable, follow, named},
+};
 
 /// A field's values, in order. Dropped, it stops watching.
 #[derive(Debug)]
@@ -45,6 +50,21 @@ pub struct Writer {
     pub subresource: String,
     /// When, in whole seconds of the API server's clock.
     pub time: Option<Timestamp>,
+}
+
+impl History<i32> {
+    /// Follows how many replicas a Deployment is to have.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::of`].
+    pub async fn of_replicas(namespace: &Namespace, deployment: &str) -> anyhow::Result<Self> {
+        let read = |deployment: &Deployment| {
+            let spec = deployment.spec.as_ref();
+            spec.and_then(|spec| spec.replicas).unwrap_or(1)
+        };
+        Self::of(&namespace.api(), deployment, &["spec", "replicas"], read).await
+    }
 }
 
 impl<V: Clone + Debug + PartialEq + Send + Sync + 'static> History<V> {

@@ -5,7 +5,6 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -86,16 +85,12 @@ impl Scene {
         let (pods, service) = Self::web().start(namespace).await?;
         counts::until_in_flight(stillwake, &pods, 0).await?;
         scaling.start(namespace, stillwake).await?;
-        let read = |web: &Deployment| {
-            let spec = web.spec.as_ref();
-            spec.and_then(|spec| spec.replicas).unwrap_or(1)
-        };
         let ledger = Ledger::default();
         Ok(Self {
             namespace: namespace.clone(),
             load: Load::new(service, ledger.clone()),
             ledger,
-            replicas: History::of(&namespace.api(), WEB, &["spec", "replicas"], read).await?,
+            replicas: History::of_replicas(namespace, WEB).await?,
         })
     }
 

@@ -2,11 +2,7 @@
 //!
 //! Knows no sidecar; what asks for one is a label like any other.
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use anyhow::Context;
 use k8s_openapi::api::{
@@ -189,18 +185,27 @@ pub fn exec_probe() -> Value {
     json!({"exec": {"command": ["/stillwake-e2e-app", "--help"]}, "periodSeconds": 1})
 }
 
+/// Returns the address of a Service's first port, whether anybody answers there or not.
+///
+/// # Errors
+///
+/// When it has none.
+pub async fn cluster_address(namespace: &Namespace, service: &str) -> anyhow::Result<SocketAddr> {
+    let found = namespace.api::<Service>().get(service).await?;
+    let spec = found.spec.unwrap_or_default();
+    let address = spec.cluster_ip.context("the Service has no address")?;
+    let ports = spec.ports.unwrap_or_default();
+    let port = ports.first().context("the Service has no port")?.port;
+    Ok(SocketAddr::new(address.parse()?, u16::try_from(port)?))
+}
+
 /// Returns where a Service answers, once it does.
 ///
 /// # Errors
 ///
 /// When it has no address or does not answer.
 pub async fn address(namespace: &Namespace, service: &str) -> anyhow::Result<SocketAddr> {
-    let found = namespace.api::<Service>().get(service).await?;
-    let spec = found.spec.unwrap_or_default();
-    let address = spec.cluster_ip.context("the Service has no address")?;
-    let ports = spec.ports.unwrap_or_default();
-    let port = ports.first().context("the Service has no port")?.port;
-    let address = SocketAddr::new(address.parse::<IpAddr>()?, u16::try_from(port)?);
+    let address = cluster_address(namespace, service).await?;
     // kube-proxy takes its time.
     let what = format!("an answer of the Service {service}");
     wait::until(&what, watching::PATIENCE, || client::get(address, "/")).await?;

@@ -5,19 +5,13 @@
 use std::{io::ErrorKind, net::SocketAddr, time::Duration};
 
 use anyhow::{Context, ensure};
-use k8s_openapi::api::{
-    apps::v1::Deployment, core::v1::Pod, core::v1::Service, discovery::v1::EndpointSlice,
-};
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod, discovery::v1::EndpointSlice};
 use kube::{Api, api::ListParams, runtime::watcher};
 use tokio::{net::TcpStream, time::timeout};
 
 use super::{
-    Namespace,
-    scaling::Scaling,
-    scene::Scene,
-    stillwake::Stillwake,
-    watching,
-    web::{self, Web},
+    Namespace, pods::INJECT, scaling::Scaling, scene::Scene, stillwake::Stillwake, watching,
+    web::Web,
 };
 use crate::wait;
 
@@ -50,20 +44,6 @@ pub async fn put_to_sleep(
     scaling.start(namespace, stillwake).await?;
     until_asleep(namespace, &web.name).await?;
     Ok(service)
-}
-
-/// Returns the address of a Service's first port, whether anybody answers there or not.
-///
-/// # Errors
-///
-/// When it has none.
-pub async fn address(namespace: &Namespace, service: &str) -> anyhow::Result<SocketAddr> {
-    let found = namespace.api::<Service>().get(service).await?;
-    let spec = found.spec.unwrap_or_default();
-    let address = spec.cluster_ip.context("the Service has no address")?;
-    let ports = spec.ports.unwrap_or_default();
-    let port = ports.first().context("the Service has no port")?.port;
-    Ok(SocketAddr::new(address.parse()?, u16::try_from(port)?))
 }
 
 /// Waits until a Deployment has no replica, is to have none, and its Service of the same name leads to activators.
@@ -168,13 +148,9 @@ pub async fn until_no_slice(namespace: &Namespace) -> anyhow::Result<()> {
     .await
 }
 
-/// Returns an app that takes traffic a second after it listens at the latest, and asks for the sidecar.
+/// Returns an app that asks for the sidecar, and takes traffic a second after it listens at the latest.
 pub fn app(name: &str) -> Web {
-    Web {
-        linger: Duration::ZERO,
-        readiness: web::http_probe(web::By::Number),
-        ..Web::new(name).label(super::pods::INJECT, "enabled")
-    }
+    Web::new(name).label(INJECT, "enabled")
 }
 
 /// Fails unless a Deployment sleeps.

@@ -8,7 +8,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::Api;
 use stillwake_e2e::{
     client::{self, Answer, Connection},
-    cluster::{Namespace, keda, scaling::Scaling, web::Web, zero},
+    cluster::{Namespace, keda, scaling::Scaling, web, web::Web, zero},
 };
 use tokio::time::Instant;
 
@@ -59,7 +59,7 @@ impl AddOn {
         let keda = namespace.elsewhere(keda::NAMESPACE);
         Ok(Self {
             namespace: namespace.clone(),
-            interceptor: zero::address(&keda, INTERCEPTOR).await?,
+            interceptor: web::cluster_address(&keda, INTERCEPTOR).await?,
         })
     }
 

@@ -3,7 +3,7 @@
 use std::{convert::Infallible, time::Duration};
 
 use anyhow::{Context, ensure};
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use k8s_openapi::api::core::v1::Pod;
 use stillwake_e2e::{
     cluster::{
         Namespace, counts,
@@ -77,17 +77,11 @@ impl<'a> Steady<'a> {
         };
         floored.start(namespace, stillwake).await?;
         let metrics = scaling.metrics(namespace).await?;
-        let read = |web: &Deployment| {
-            web.spec
-                .as_ref()
-                .and_then(|spec| spec.replicas)
-                .unwrap_or(1)
-        };
         let steady = Self {
             namespace,
             stillwake,
             metric: metrics.into_iter().next().context("KEDA has no metric")?,
-            replicas: History::of(&namespace.api(), WEB, &["spec", "replicas"], read).await?,
+            replicas: History::of_replicas(namespace, WEB).await?,
             ledger,
             load,
         };

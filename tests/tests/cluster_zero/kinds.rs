@@ -9,7 +9,7 @@ use stillwake_e2e::{
     client,
     cluster::{
         self, Failure, IMAGE, Namespace, scaling::Scaling, scene::WEB, stillwake::Stillwake,
-        watching, zero,
+        watching, web, zero,
     },
     wait,
 };
@@ -42,7 +42,7 @@ spec:
         let scaling = zero::scaling(WEB, &[("targetConcurrency", "10")]);
         let web = zero::app(WEB);
         let service = zero::put_to_sleep(namespace, &stillwake, &web, &scaling).await?;
-        let two_ports = zero::address(namespace, "two-ports").await?;
+        let two_ports = web::cluster_address(namespace, "two-ports").await?;
         let by_number = SocketAddr::new(two_ports.ip(), 81);
         let outside = node_port(namespace, "outside").await?;
         for (what, address) in [
@@ -126,7 +126,7 @@ spec:
         };
         scaling.start(namespace, &stillwake).await?;
         zero::until_served(namespace, "store", true).await?;
-        let service = zero::address(namespace, "store").await?;
+        let service = web::cluster_address(namespace, "store").await?;
         wait::until("an answer that waited", watching::PATIENCE, async || {
             let answer = client::get(service, "/").await?;
             ensure!(

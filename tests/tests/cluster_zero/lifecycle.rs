@@ -7,7 +7,9 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 use stillwake_e2e::{
     client,
-    cluster::{self, Failure, Namespace, pods, scene::WEB, stillwake::Stillwake, watching, zero},
+    cluster::{
+        self, Failure, Namespace, pods, scene::WEB, stillwake::Stillwake, watching, web, zero,
+    },
     wait,
 };
 use tokio::time::Instant;
@@ -76,7 +78,7 @@ fn what_is_deleted_at_zero_leaves_plain_kubernetes() -> Result<(), Failure> {
         zero::until_no_slice(namespace).await?;
         web_without_replicas(namespace).await?;
         zero::until_served(namespace, WEB, true).await?;
-        let again = zero::address(namespace, WEB).await?;
+        let again = web::cluster_address(namespace, WEB).await?;
         let answer = client::get(again, "/").await?;
         ensure!(answer.status == StatusCode::OK, "{}", answer.text());
         zero::until_asleep(namespace, WEB).await?;

@@ -50,11 +50,7 @@ fn nothing_is_lost_while_everything_comes_and_goes() -> Result<(), Failure> {
         let scaling = zero::scaling(WEB, &[("targetConcurrency", "5")]);
         let web = zero::app(WEB);
         let service = zero::put_to_sleep(namespace, &stillwake, &web, &scaling).await?;
-        let read = |web: &Deployment| {
-            let spec = web.spec.as_ref();
-            spec.and_then(|spec| spec.replicas).unwrap_or(1)
-        };
-        let replicas = History::of(&namespace.api(), WEB, &["spec", "replicas"], read).await?;
+        let replicas = History::of_replicas(namespace, WEB).await?;
         let ledger = Ledger::default();
         let gateway = Gateway::start(service).await?;
         let trickles = Trickles::start([service, gateway.address], &ledger);

@@ -12,7 +12,7 @@ use stillwake_e2e::{
     cluster::{
         self, Failure, Namespace,
         stillwake::{Component, Stillwake},
-        zero,
+        web, zero,
     },
     settings::setting,
 };
@@ -71,7 +71,7 @@ async fn asleep(namespace: &Namespace, stillwake: &Stillwake, name: &str) -> any
 }
 
 async fn wake(namespace: &Namespace, name: &str) -> anyhow::Result<()> {
-    let service = zero::address(namespace, name).await?;
+    let service = web::cluster_address(namespace, name).await?;
     let answer = client::get(service, "/bytes?length=100").await;
     let answer = answer.with_context(|| name.to_owned())?;
     ensure!(
