@@ -28,12 +28,11 @@ use kube::{
 use stillwake_proto::report::Workload;
 
 mod index;
-mod link;
+pub(crate) mod link;
 pub mod names;
 mod pod;
-mod scaled_object;
+pub(crate) mod scaled_object;
 mod scaler_service;
-pub(crate) mod served;
 
 pub use self::scaler_service::ScalerService;
 use self::{

@@ -42,7 +42,7 @@ use self::{
 pub use crate::membership::Paused;
 use crate::{
     Metrics,
-    membership::{ScalerService, served::ServedObject},
+    membership::{ScalerService, scaled_object::ScaledObjectObject},
     scope::Scope,
     watch::{Told, Watches},
 };
@@ -98,8 +98,6 @@ pub struct ScaledObject {
     pub workload: Workload,
     /// Whether its annotations keep KEDA from scaling.
     pub paused: Paused,
-    /// How many replicas its target should have, where that is known.
-    pub replicas: Option<u32>,
     /// The Services that lead to its target, in the order of their names; refused ones as well.
     pub services: Vec<String>,
     /// Why none does, or not all that should.
@@ -292,7 +290,7 @@ pub async fn follow(
     let living = watcher::Config::default().fields("status.phase!=Succeeded,status.phase!=Failed");
     let of_others = watcher::Config::default().labels(&format!("{MANAGED_BY}!={MANAGER}"));
     let mut watches = Watches::new(client, scope, metrics)
-        .namespaced::<DeserializeGuard<ServedObject>>(&everything, Observation::ScaledObject)
+        .namespaced::<DeserializeGuard<ScaledObjectObject>>(&everything, Observation::ScaledObject)
         .namespaced::<DeploymentObject>(&everything, |name, facts| {
             Observation::Target("Deployment", name, facts)
         })

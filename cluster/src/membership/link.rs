@@ -20,7 +20,7 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(api_version: &str, kind: &str, name: &str) -> Self {
+    pub(crate) fn new(api_version: &str, kind: &str, name: &str) -> Self {
         // The core group has no name: its version stands alone.
         let group = api_version.split_once('/').map_or("", |(group, _)| group);
         Self {
@@ -31,7 +31,7 @@ impl Link {
     }
 
     /// Returns what controls the object with these metadata.
-    pub(super) fn controller(metadata: &ObjectMeta) -> Option<Self> {
+    pub(crate) fn controller(metadata: &ObjectMeta) -> Option<Self> {
         let mut owners = metadata.owner_references.iter().flatten();
         let controller = owners.find(|owner| owner.controller == Some(true));
         controller.map(
@@ -42,6 +42,11 @@ impl Link {
                  ..
              }| Self::new(api_version, kind, name),
         )
+    }
+
+    /// Returns its API group, kind and name.
+    pub(crate) fn parts(&self) -> (&str, &str, &str) {
+        (&self.group, &self.kind, &self.name)
     }
 }
 

@@ -1,4 +1,4 @@
-//! `ScaledObject`s as the watch decodes them, read by KEDA's rules.
+//! `ScaledObject`s as the watches decode them, read by KEDA's rules. For membership and for the index of Services.
 //!
 //! Those are in KEDA's `apis/keda/v1alpha1`: the defaults of the scale target in `gvkr.go`, pausing and the most replicas in
 //! `scaledobject_types.go`, the polling interval in `withtriggers_types.go`.
@@ -21,9 +21,12 @@ const DEFAULT_POLLING_INTERVAL: Duration = Duration::from_secs(30);
 /// And for a `maxReplicaCount`.
 const DEFAULT_MAX_REPLICAS: u32 = 100;
 
+/// Key of a trigger's metadata with the names of Services, separated by commas.
+const SERVICE: &str = "service";
+
 /// A `ScaledObject`'s fields that matter here.
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct ScaledObjectObject {
+pub(crate) struct ScaledObjectObject {
     #[serde(default, deserialize_with = "slim")]
     metadata: ObjectMeta,
     spec: Spec,
@@ -67,21 +70,45 @@ resource!(
 
 /// What is kept of a `ScaledObject`.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct ScaledObjectFacts {
-    pub(super) uid: String,
-    pub(super) target: Link,
+pub(crate) struct ScaledObjectFacts {
+    pub(crate) uid: String,
+    pub(crate) target: Link,
     pub(super) polling_interval: Duration,
     pub(super) max_replicas: u32,
-    pub(super) paused: Paused,
-    /// The addresses of its external triggers.
-    pub(super) scalers: Vec<String>,
+    pub(crate) paused: Paused,
+    pub(super) scalers: Vec<Scaler>,
+}
+
+/// What is kept of an external trigger.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Scaler {
+    pub(super) address: String,
+    /// The Services that it names, as it writes them.
+    pub(super) services: String,
 }
 
 impl ScaledObjectFacts {
     /// Whether, being in `namespace`, it asks `service`.
-    pub(super) fn asks(&self, service: &ScalerService, namespace: &str) -> bool {
-        let mut scalers = self.scalers.iter();
-        scalers.any(|address| service.is_named_by(address, namespace))
+    pub(crate) fn asks(&self, service: &ScalerService, namespace: &str) -> bool {
+        self.asking(service, namespace).next().is_some()
+    }
+
+    /// Returns the Services that its triggers which ask `service` name, if any does.
+    pub(crate) fn named(&self, service: &ScalerService, namespace: &str) -> Vec<String> {
+        let mut names: Vec<_> = self
+            .asking(service, namespace)
+            .flat_map(|scaler| scaler.services.split(','))
+            .map(|name| name.trim().to_owned())
+            .filter(|name| !name.is_empty())
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    fn asking(&self, service: &ScalerService, namespace: &str) -> impl Iterator<Item = &Scaler> {
+        let scalers = self.scalers.iter();
+        scalers.filter(move |scaler| service.is_named_by(&scaler.address, namespace))
     }
 }
 
@@ -113,7 +140,12 @@ impl Watched for DeserializeGuard<ScaledObjectObject> {
             max_replicas: spec.max_replica_count.unwrap_or(DEFAULT_MAX_REPLICAS),
             paused: paused(&metadata.annotations.unwrap_or_default()),
             scalers: external
-                .filter_map(|mut trigger| trigger.metadata.remove("scalerAddress"))
+                .filter_map(|mut trigger| {
+                    Some(Scaler {
+                        address: trigger.metadata.remove("scalerAddress")?,
+                        services: trigger.metadata.remove(SERVICE).unwrap_or_default(),
+                    })
+                })
                 .collect(),
         })
     }
@@ -163,7 +195,7 @@ mod tests {
             "spec": {"scaleTargetRef": {"name": "web"},
                      "triggers": [{"type": "cpu", "metadata": {"value": "60", "scalerAddress": "not-external:1"}},
                                   {"type": "external", "metadata": {"scalerAddress": "a:1"}},
-                                  {"type": "external-push", "metadata": {"scalerAddress": "b:1"}},
+                                  {"type": "external-push", "metadata": {"scalerAddress": "b:1", "service": "x,y"}},
                                   {"type": "external-push", "metadata": {}},
                                   {"type": "cron"}]},
         }));
@@ -173,9 +205,35 @@ mod tests {
             polling_interval: Duration::from_secs(30),
             max_replicas: 100,
             paused: Paused::default(),
-            scalers: vec!["a:1".to_owned(), "b:1".to_owned()],
+            scalers: vec![
+                Scaler {
+                    address: "a:1".to_owned(),
+                    services: String::new(),
+                },
+                Scaler {
+                    address: "b:1".to_owned(),
+                    services: "x,y".to_owned(),
+                },
+            ],
         };
         assert_eq!(kept.unwrap(), expected);
+    }
+
+    #[test]
+    fn services_are_read_of_our_triggers_only() {
+        let kept = keep(json!({
+            "metadata": {"name": "s", "uid": "u"},
+            "spec": {"scaleTargetRef": {"name": "web"}, "triggers": [
+                {"type": "external-push", "metadata": {"scalerAddress": "scaler.system:9090", "service": " web, admin,,web "}},
+                {"type": "external-push", "metadata": {"scalerAddress": "other.system:9090", "service": "not-ours"}},
+                {"type": "cpu", "metadata": {"service": "no-address"}}]},
+        }));
+        let ours = ScalerService {
+            name: "scaler".to_owned(),
+            namespace: "system".to_owned(),
+            cluster_domain: "cluster.local".to_owned(),
+        };
+        assert_eq!(kept.unwrap().named(&ours, "shop"), ["admin", "web"]);
     }
 
     #[test]

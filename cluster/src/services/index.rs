@@ -18,17 +18,14 @@ use super::{
     objects::{PodFacts, SliceFacts, TargetFacts},
 };
 use crate::{
-    membership::{
-        ScalerService,
-        served::{ServedFacts, link},
-    },
+    membership::{ScalerService, link::Link, scaled_object::ScaledObjectFacts},
     object::ObjectName,
 };
 
 /// A fact about one object; `None` in place of what is known of it when it is gone.
 #[derive(Clone, Debug)]
 pub(super) enum Observation {
-    ScaledObject(ObjectName, Option<ServedFacts>),
+    ScaledObject(ObjectName, Option<ScaledObjectFacts>),
     /// With its kind, one of the group `apps`.
     Target(&'static str, ObjectName, Option<TargetFacts>),
     Pod(ObjectName, Option<PodFacts>),
@@ -71,7 +68,7 @@ impl Index {
                 self.within(namespace).scaled_object(name, ours);
             }
             Observation::Target(kind, ObjectName { namespace, name }, facts) => {
-                let link = link("apps/v1", kind, &name);
+                let link = Link::new("apps/v1", kind, &name);
                 self.within(namespace).target(link, facts);
             }
             Observation::Pod(ObjectName { namespace, name }, facts) => {

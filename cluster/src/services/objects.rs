@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::{Family, SERVICE_NAME};
 use crate::{
-    membership::served::{Link, controller},
+    membership::link::Link,
     object::{resource, slim},
     watch::Watched,
 };
@@ -25,13 +25,11 @@ pub(super) struct Template {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct TargetFacts {
     pub(super) controller: Option<Link>,
-    pub(super) replicas: u32,
     pub(super) template: Template,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 struct TargetSpec {
-    replicas: Option<u32>,
     #[serde(default)]
     template: PodTemplate,
 }
@@ -110,9 +108,7 @@ macro_rules! target {
 
             fn keep(self) -> Result<Self::Kept, String> {
                 Ok(TargetFacts {
-                    controller: controller(&self.metadata),
-                    // As the API server has it; an empty one is 1.
-                    replicas: self.spec.replicas.unwrap_or(1),
+                    controller: Link::controller(&self.metadata),
                     template: self.spec.template.keep(),
                 })
             }
@@ -135,7 +131,7 @@ impl Watched for PartialObjectMeta<Pod> {
     type Kept = Option<PodFacts>;
 
     fn keep(self) -> Result<Self::Kept, String> {
-        let Some(controller) = controller(&self.metadata) else {
+        let Some(controller) = Link::controller(&self.metadata) else {
             return Ok(None);
         };
         let (group, _, _) = controller.parts();
@@ -272,17 +268,16 @@ mod tests {
         }));
         let expected = TargetFacts {
             controller: None,
-            replicas: 1,
             template: Template {
                 labels: [("app".to_owned(), "web".to_owned())].into(),
                 ports: [("http".to_owned(), 8080), ("admin".to_owned(), 15000)].into(),
             },
         };
         assert_eq!(kept, expected);
-        let zero = keep::<StatefulSetObject>(
-            json!({"metadata": {"name": "db"}, "spec": {"replicas": 0, "template": {}}}),
+        let empty = keep::<StatefulSetObject>(
+            json!({"metadata": {"name": "db"}, "spec": {"template": {}}}),
         );
-        assert_eq!((zero.replicas, zero.template), (0, Template::default()));
+        assert_eq!(empty.template, Template::default());
     }
 
     #[test]

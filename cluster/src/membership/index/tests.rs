@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::membership::{Injection, Paused, Pod, ScaledObject};
+use crate::membership::{Injection, Paused, Pod, ScaledObject, scaled_object::Scaler};
 use stillwake_proto::report::Workload;
 
 pub(super) fn service() -> ScalerService {
@@ -25,6 +25,13 @@ pub(super) fn apps(kind: &str, name: &str) -> Link {
     Link::new("apps/v1", kind, name)
 }
 
+fn asking(address: &str) -> Scaler {
+    Scaler {
+        address: address.to_owned(),
+        ..Scaler::default()
+    }
+}
+
 pub(super) fn scales(target: Link) -> ScaledObjectFacts {
     ScaledObjectFacts {
         uid: "uid-so".to_owned(),
@@ -32,7 +39,7 @@ pub(super) fn scales(target: Link) -> ScaledObjectFacts {
         polling_interval: Duration::from_secs(5),
         max_replicas: 100,
         paused: Paused::default(),
-        scalers: vec!["scaler.system:9090".to_owned()],
+        scalers: vec![asking("scaler.system:9090")],
     }
 }
 
@@ -256,7 +263,7 @@ fn a_name_that_is_taken_again_is_another_pod() {
 fn a_scaled_object_of_others_is_none_of_ours() {
     let mut world = World::with_web();
     let others = ScaledObjectFacts {
-        scalers: vec!["other.system:9090".to_owned()],
+        scalers: vec![asking("other.system:9090")],
         ..scales(apps("Deployment", "web"))
     };
     assert!(

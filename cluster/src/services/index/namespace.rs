@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::Service as ServiceObject;
 use stillwake_proto::report::Workload;
 
 use crate::{
-    membership::served::{Link, ServedFacts},
+    membership::{link::Link, scaled_object::ScaledObjectFacts},
     services::{
         Backend, Backends, Change, ScaledObject, Service, Trouble,
         objects::{PodFacts, SliceFacts, TargetFacts, Template},
@@ -43,7 +43,7 @@ pub(super) struct Namespace {
 /// A `ScaledObject` of ours.
 #[derive(Debug)]
 struct Aimed {
-    facts: ServedFacts,
+    facts: ScaledObjectFacts,
     /// Services that its triggers name.
     named: Vec<String>,
     template: Template,
@@ -84,14 +84,18 @@ impl Namespace {
     }
 
     /// Takes in a `ScaledObject` of ours and the Services it names, `None` when there is none of that name.
-    pub(super) fn scaled_object(&mut self, name: String, ours: Option<(ServedFacts, Vec<String>)>) {
+    pub(super) fn scaled_object(
+        &mut self,
+        name: String,
+        ours: Option<(ScaledObjectFacts, Vec<String>)>,
+    ) {
         if let Some(aimed) = self.scaled_objects.get(&name) {
             // Naming a Service that is led to anyway changes whose it is.
             self.stale_services.extend(aimed.services().iter().cloned());
         }
         let Some((facts, named)) = ours else {
             if let Some(aimed) = self.scaled_objects.remove(&name) {
-                self.forget(aimed.facts.target());
+                self.forget(&aimed.facts.target);
                 if aimed.told.is_some() {
                     self.gone_objects.insert(name);
                 }
@@ -102,7 +106,7 @@ impl Namespace {
         if let Some(aimed) = self.scaled_objects.get_mut(&name) {
             let before = std::mem::replace(&mut aimed.facts, facts);
             aimed.named = named;
-            self.forget(before.target());
+            self.forget(&before.target);
             return;
         }
         let aimed = Aimed {
@@ -224,7 +228,7 @@ impl Namespace {
     /// Works out a `ScaledObject`. Returns it if it is not as it was told.
     fn scaled_object_now(&mut self, name: &str) -> Option<ScaledObject> {
         let aimed = self.scaled_objects.get(name)?;
-        let target = aimed.facts.target();
+        let target = &aimed.facts.target;
         let facts = self.targets.get(target);
         let template = facts.map(|facts| &facts.template);
         let template = template.or_else(|| self.remembered.get(target));
@@ -234,14 +238,13 @@ impl Namespace {
         let object = ScaledObject {
             namespace: self.name.clone(),
             name: name.to_owned(),
-            uid: aimed.facts.uid().to_owned(),
+            uid: aimed.facts.uid.clone(),
             workload: Workload {
                 namespace: self.name.clone(),
                 kind: kind.to_owned(),
                 name: target_name.to_owned(),
             },
-            paused: aimed.facts.paused(),
-            replicas: facts.map(|facts| facts.replicas),
+            paused: aimed.facts.paused,
             trouble: self.trouble(aimed, template.as_ref(), &services),
             services,
         };
@@ -280,7 +283,7 @@ impl Namespace {
         template: Option<&Template>,
         services: &[String],
     ) -> Option<Trouble> {
-        let (group, kind, name) = aimed.facts.target().parts();
+        let (group, kind, name) = aimed.facts.target.parts();
         let is_watched =
             group == "apps" && matches!(kind, "Deployment" | "StatefulSet" | "ReplicaSet");
         let (kind, name) = (kind.to_owned(), name.to_owned());
@@ -357,7 +360,7 @@ impl Namespace {
     /// Notes that the `ScaledObject`s of a target have to be worked out.
     fn aimed_at(&mut self, target: &Link) {
         let aimed = self.scaled_objects.iter();
-        let aimed = aimed.filter(|(_, aimed)| aimed.facts.target() == target);
+        let aimed = aimed.filter(|(_, aimed)| aimed.facts.target == *target);
         self.stale_objects
             .extend(aimed.map(|(name, _)| name.clone()));
     }
@@ -390,7 +393,7 @@ impl Namespace {
         let mut aimed = self.scaled_objects.values();
         let mut targets = self.targets.values();
         let mut pods = self.pods.values();
-        let is_needed = aimed.any(|aimed| aimed.facts.target() == target)
+        let is_needed = aimed.any(|aimed| aimed.facts.target == *target)
             || targets.any(|facts| facts.controller.as_ref() == Some(target))
             || pods.any(|pod| pod.controller == *target);
         if !is_needed {

@@ -42,7 +42,7 @@ fn scaled_object(kinds: &'static [&'static str]) -> impl Strategy<Value = Observ
 }
 
 fn target(kind: &'static str) -> impl Strategy<Value = Observation> {
-    let facts = (0..2_u32, app()).prop_map(|(replicas, app)| runs(replicas, app));
+    let facts = app().prop_map(runs);
     (0..2_u8, prop::option::weighted(0.8, facts)).prop_map(move |(number, facts)| {
         Observation::Target(kind, named(&format!("t{number}")), facts)
     })
@@ -51,7 +51,7 @@ fn target(kind: &'static str) -> impl Strategy<Value = Observation> {
 /// Pods of a kind that is not watched.
 fn pod() -> impl Strategy<Value = Observation> {
     let facts = (0..2_u8, app()).prop_map(|(number, app)| PodFacts {
-        controller: link("example.com/v1", "Web", &format!("t{number}")),
+        controller: Link::new("example.com/v1", "Web", &format!("t{number}")),
         labels: template(app).labels,
     });
     (0..3_u8, prop::option::weighted(0.7, facts))

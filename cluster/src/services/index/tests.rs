@@ -8,7 +8,7 @@ use stillwake_proto::report::Workload;
 
 use super::*;
 use crate::{
-    membership::served::ServedObject,
+    membership::scaled_object::ScaledObjectObject,
     services::{Backend, Backends, Family, Refusal, Trouble, objects::Template},
     watch::Watched as _,
 };
@@ -29,7 +29,7 @@ pub(super) fn named(name: &str) -> ObjectName {
 }
 
 /// A `ScaledObject` for a target, such as `Deployment/web`, whose trigger has these metadata.
-pub(super) fn scales(target: &str, metadata: &Value) -> ServedFacts {
+pub(super) fn scales(target: &str, metadata: &Value) -> ScaledObjectFacts {
     let (kind, name) = target.split_once('/').unwrap();
     let api_version = match kind {
         "Web" => "example.com/v1",
@@ -45,7 +45,7 @@ pub(super) fn scales(target: &str, metadata: &Value) -> ServedFacts {
         "spec": {"scaleTargetRef": {"apiVersion": api_version, "kind": kind, "name": name},
                  "triggers": [{"type": "external-push", "metadata": metadata}]},
     });
-    let object: DeserializeGuard<ServedObject> = serde_json::from_value(object).unwrap();
+    let object: DeserializeGuard<ScaledObjectObject> = serde_json::from_value(object).unwrap();
     object.keep().unwrap()
 }
 
@@ -56,10 +56,9 @@ pub(super) fn template(app: &str) -> Template {
     }
 }
 
-pub(super) fn runs(replicas: u32, app: &str) -> TargetFacts {
+pub(super) fn runs(app: &str) -> TargetFacts {
     TargetFacts {
         controller: None,
-        replicas,
         template: template(app),
     }
 }
@@ -113,7 +112,7 @@ impl Fixture {
     fn at_zero() -> Self {
         let mut fixture = Self::synced();
         fixture.scales("so", "Deployment/web", &json!({}));
-        fixture.runs("web", 0, "web");
+        fixture.runs("web", "web");
         fixture.tells(service("web", &selecting("web")));
         fixture
     }
@@ -128,8 +127,8 @@ impl Fixture {
         self.tells(Observation::ScaledObject(named(name), Some(facts)))
     }
 
-    fn runs(&mut self, name: &str, replicas: u32, app: &str) -> Vec<Change> {
-        let facts = Some(runs(replicas, app));
+    fn runs(&mut self, name: &str, app: &str) -> Vec<Change> {
+        let facts = Some(runs(app));
         self.tells(Observation::Target("Deployment", named(name), facts))
     }
 }
@@ -167,7 +166,7 @@ fn nothing_is_told_before_everything_was_listed() {
     let scaled_object = scales("Deployment/web", &json!({}));
     index.observe(Observation::ScaledObject(named("so"), Some(scaled_object)));
     index.observe(service("web", &selecting("web")));
-    let web = Observation::Target("Deployment", named("web"), Some(runs(1, "web")));
+    let web = Observation::Target("Deployment", named("web"), Some(runs("web")));
     index.observe(web);
     assert_eq!(index.changes(), []);
     index.observe(slice("web-x", "web", 8080, &[("u", [10, 0, 0, 1])]));
@@ -180,7 +179,7 @@ fn nothing_is_told_before_everything_was_listed() {
 fn a_service_is_ours_while_it_selects_the_pods_of_a_target() {
     let mut fixture = Fixture::synced();
     assert_eq!(fixture.tells(service("web", &selecting("web"))), []);
-    assert_eq!(fixture.runs("web", 0, "web"), []);
+    assert_eq!(fixture.runs("web", "web"), []);
     let told = fixture.scales("so", "Deployment/web", &json!({}));
     assert_eq!(brief(&told), ["so → web", "web → web", "web/http: "]);
     let Change::Service(told) = &told[1] else {
@@ -197,9 +196,9 @@ fn a_service_is_ours_while_it_selects_the_pods_of_a_target() {
     assert_eq!(brief(&told), ["no web", "so → "]);
     let told = fixture.tells(service("web", &selecting("web")));
     assert_eq!(brief(&told), ["so → web", "web → web", "web/http: "]);
-    let told = fixture.runs("web", 0, "renamed");
+    let told = fixture.runs("web", "renamed");
     assert_eq!(brief(&told), ["no web", "so → "]);
-    fixture.runs("web", 0, "web");
+    fixture.runs("web", "web");
     let told = fixture.tells(Observation::ScaledObject(named("so"), None));
     assert_eq!(brief(&told), ["no web", "no so"]);
     assert_eq!(fixture.tells(Observation::Service(named("web"), None)), []);
@@ -216,13 +215,8 @@ fn a_scaled_object_of_somebody_else_is_not_told() {
 #[test]
 fn what_changes_of_a_target_is_told() {
     let mut fixture = Fixture::at_zero();
-    let told = fixture.runs("web", 1, "web");
-    let [Change::ScaledObject(object)] = &told[..] else {
-        panic!("{told:?}");
-    };
-    assert_eq!((object.replicas, object.uid.as_str()), (Some(1), "uid-so"));
-    assert_eq!(fixture.runs("web", 1, "web"), [], "nothing is new");
-    let mut moved = runs(1, "web");
+    assert_eq!(fixture.runs("web", "web"), [], "nothing is new");
+    let mut moved = runs("web");
     moved.template.ports.insert("http".to_owned(), 9090);
     let moved = Observation::Target("Deployment", named("web"), Some(moved));
     let told = fixture.tells(moved);
@@ -321,7 +315,7 @@ fn a_trigger_that_names_services_has_these_and_no_others() {
 #[test]
 fn a_service_of_several_workloads_is_refused_until_one_names_it() {
     let mut fixture = Fixture::at_zero();
-    fixture.runs("blue", 0, "web");
+    fixture.runs("blue", "web");
     let told = fixture.scales("blue", "Deployment/blue", &json!({}));
     assert_eq!(brief(&told), ["blue → web", "web → blue"]);
     let Change::Service(told) = &told[1] else {
@@ -344,7 +338,7 @@ fn of_a_kind_that_is_not_watched_the_pods_tell_and_are_remembered() {
     let told = fixture.scales("so", "Web/web", &json!({}));
     assert!(matches!(trouble(&told), Some(Trouble::UnknownPods { .. })));
     let pod = PodFacts {
-        controller: link("example.com/v1", "Web", "web"),
+        controller: Link::new("example.com/v1", "Web", "web"),
         labels: template("web").labels,
     };
     let told = fixture.tells(Observation::Pod(named("p"), Some(pod)));
@@ -363,8 +357,8 @@ fn of_a_rollout_its_replica_sets_tell() {
     fixture.tells(service("web", &selecting("web")));
     fixture.scales("so", "Rollout/web", &json!({}));
     let facts = TargetFacts {
-        controller: Some(link("argoproj.io/v1alpha1", "Rollout", "web")),
-        ..runs(0, "web")
+        controller: Some(Link::new("argoproj.io/v1alpha1", "Rollout", "web")),
+        ..runs("web")
     };
     let told = fixture.tells(Observation::Target(
         "ReplicaSet",
@@ -384,7 +378,7 @@ fn a_target_without_services_or_without_itself_is_trouble() {
     let told = fixture.scales("so", "Deployment/web", &json!({}));
     assert!(matches!(trouble(&told), Some(Trouble::NoTarget { .. })));
     assert_eq!(
-        trouble(&fixture.runs("web", 1, "web")),
+        trouble(&fixture.runs("web", "web")),
         Some(Trouble::NoService)
     );
     let told = fixture.tells(service("web", &selecting("web")));

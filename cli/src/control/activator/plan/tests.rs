@@ -35,7 +35,6 @@ fn object(name: &str) -> ScaledObject {
         uid: "o".to_owned(),
         workload: workload(),
         paused: Paused::default(),
-        replicas: Some(0),
         services: vec!["web".to_owned()],
         trouble: None,
     }
