@@ -10,7 +10,7 @@ use rand::{Rng, RngExt as _};
 pub(crate) const MINIMUM: Duration = Duration::from_millis(100);
 
 /// No attempt follows a failure later.
-pub(crate) const MAXIMUM: Duration = Duration::from_secs(10);
+pub(crate) const MAXIMUM: Duration = Duration::from_secs(5);
 
 /// The delays of one address.
 #[derive(Debug)]
