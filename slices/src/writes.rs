@@ -13,7 +13,7 @@
 //!
 //! # How often
 //!
-//! A bounded number a second. A slice whose write failed waits before the next, and one that somebody else keeps changing
+//! A bounded number a second, of deletions a higher one. A slice whose write failed waits before the next, and one that somebody else keeps changing
 //! waits longer each time; but what is new is written at once.
 
 use std::{
@@ -77,6 +77,8 @@ struct Task {
     due: Instant,
     /// Since when there is something to do.
     since: Instant,
+    /// Whether it is to be deleted.
+    ends: bool,
 }
 
 /// A slice as it stands, for a person to read.
@@ -92,7 +94,8 @@ pub(crate) struct Standing<'a> {
 /// All slices that concern us.
 #[derive(Debug)]
 pub(crate) struct Writes {
-    bucket: Bucket,
+    applications: Bucket,
+    deletions: Bucket,
     records: BTreeMap<SliceName, Record>,
     /// Those with something to do, now or later.
     tasks: BTreeMap<SliceName, Task>,
@@ -103,7 +106,8 @@ impl Writes {
     /// Returns what has nothing to do.
     pub(crate) fn new(pace: Pace) -> Self {
         Self {
-            bucket: Bucket::new(pace),
+            applications: Bucket::new(pace),
+            deletions: Bucket::new(pace.of_deletions()),
             records: BTreeMap::new(),
             tasks: BTreeMap::new(),
             swept: None,
@@ -187,12 +191,20 @@ impl Writes {
     /// Returns what to write now, and takes it for begun.
     pub(crate) fn next(&mut self, now: Instant) -> Option<Write> {
         self.sweep(now);
-        let due = self.tasks.iter().filter(|(_, task)| task.due <= now);
-        let (name, _) = due.min_by_key(|(_, task)| (task.urgency, task.since))?;
-        if !self.bucket.take(now) {
+        let due = self
+            .tasks
+            .iter()
+            .filter(|(_, task)| self.start(task) <= now);
+        let (name, task) = due.min_by_key(|(_, task)| (task.urgency, task.since))?;
+        let (name, ends) = (name.clone(), task.ends);
+        let bucket = if ends {
+            &mut self.deletions
+        } else {
+            &mut self.applications
+        };
+        if !bucket.take(now) {
             return None;
         }
-        let name = name.clone();
         self.tasks.remove(&name);
         let record = self.records.get_mut(&name)?;
         let write = match record.begin(now)? {
@@ -216,9 +228,18 @@ impl Writes {
 
     /// Returns when there is something to write.
     pub(crate) fn next_due(&self) -> Option<Instant> {
-        let due = self.tasks.values().map(|task| task.due).min()?;
-        let free = self.bucket.next_free();
-        Some(free.map_or(due, |free| free.max(due)))
+        self.tasks.values().map(|task| self.start(task)).min()
+    }
+
+    /// Returns when there is something to do and it may be done.
+    fn start(&self, task: &Task) -> Instant {
+        let bucket = if task.ends {
+            &self.deletions
+        } else {
+            &self.applications
+        };
+        let free = bucket.next_free();
+        free.map_or(task.due, |free| free.max(task.due))
     }
 
     /// Returns how the slices of this replica stand.
@@ -250,12 +271,14 @@ impl Writes {
             return;
         };
         let urgency = record.urgency(now);
+        let ends = matches!(record.aim, Aim::Absent);
         let task = self.tasks.entry(name).or_insert(Task {
             urgency,
             due,
             since: now,
+            ends,
         });
-        (task.urgency, task.due) = (urgency, due);
+        (task.urgency, task.due, task.ends) = (urgency, due, ends);
     }
 
     /// Forgets slices that are long gone, which are kept to know whether somebody brings them back.

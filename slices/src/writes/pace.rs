@@ -24,6 +24,18 @@ impl Default for Pace {
     }
 }
 
+impl Pace {
+    /// Returns that of deletions, six times as high: whatever a slice said that is to go is wrong already. A replica that ends
+    /// has to be through before it stops to listen, and one that was killed refuses connections for as long as its slices are
+    /// there.
+    pub(crate) fn of_deletions(self) -> Self {
+        Self {
+            interval: self.interval / 6,
+            burst: self.burst.saturating_mul(6),
+        }
+    }
+}
+
 /// What of it is used up.
 #[derive(Debug)]
 pub(super) struct Bucket {

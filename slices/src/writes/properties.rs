@@ -75,7 +75,8 @@ struct World {
     watch: VecDeque<(SliceName, Option<Published>)>,
     wanted: BTreeMap<SliceName, EndpointSlice>,
     begun: VecDeque<Write>,
-    begun_at: Vec<Instant>,
+    applied_at: Vec<Instant>,
+    deleted_at: Vec<Instant>,
     /// What may be a reason to write.
     reasons: usize,
 }
@@ -95,7 +96,8 @@ impl World {
             watch: VecDeque::new(),
             wanted: BTreeMap::new(),
             begun: VecDeque::new(),
-            begun_at: Vec::new(),
+            applied_at: Vec::new(),
+            deleted_at: Vec::new(),
             reasons: 0,
         }
     }
@@ -136,8 +138,11 @@ impl World {
         while let Some(write) = self.writes.next(self.now) {
             let same = self.begun.iter().any(|begun| begun.name() == write.name());
             assert!(!same, "two writes of a slice at a time");
+            match write {
+                Write::Apply(..) => self.applied_at.push(self.now),
+                Write::Delete(..) => self.deleted_at.push(self.now),
+            }
             self.begun.push_back(write);
-            self.begun_at.push(self.now);
         }
     }
 
@@ -237,7 +242,7 @@ proptest! {
             world.happen(event);
         }
         world.settle();
-        let writes = world.begun_at.len();
+        let writes = world.applied_at.len() + world.deleted_at.len();
         prop_assert!(writes <= world.reasons, "{writes} writes for {} reasons", world.reasons);
     }
 
@@ -247,12 +252,14 @@ proptest! {
         for event in &events {
             world.happen(event);
         }
-        let at = &world.begun_at;
-        for (first, start) in at.iter().enumerate() {
-            for (last, end) in at.iter().enumerate().skip(first) {
-                let count = u32::try_from(last - first + 1).unwrap();
-                let time = *end - *start;
-                prop_assert!(PACE.interval * (count.saturating_sub(PACE.burst)) <= time, "{count} in {time:?}");
+        for (at, pace) in [(&world.applied_at, PACE), (&world.deleted_at, PACE.of_deletions())] {
+            for (first, start) in at.iter().enumerate() {
+                for (last, end) in at.iter().enumerate().skip(first) {
+                    let count = u32::try_from(last - first + 1).unwrap();
+                    let time = *end - *start;
+                    let least = pace.interval * (count.saturating_sub(pace.burst));
+                    prop_assert!(least <= time, "{count} in {time:?}");
+                }
             }
         }
     }

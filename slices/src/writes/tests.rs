@@ -377,6 +377,27 @@ fn so_many_come_at_once_and_so_many_a_second() {
 }
 
 #[test]
+fn deletions_are_not_kept_by_what_is_applied_and_are_bounded_themselves() {
+    let mut fixture = Fixture::new();
+    for number in 0..1000 {
+        fixture.show(&format!("a{number}"), true, 0, 1);
+    }
+    for number in 0..200 {
+        fixture.want(&format!("b{number}"), true, 0);
+    }
+    assert_eq!(fixture.next().len(), 100);
+    for number in 0..1000 {
+        let leaving = name(&format!("a{number}"));
+        fixture.writes.unwant(&leaving, fixture.now);
+    }
+    assert_eq!(fixture.next().len(), 600);
+    fixture.pass(25);
+    let written = fixture.next();
+    let deleted = written.iter().filter(|write| write.starts_with('-'));
+    assert_eq!((deleted.count(), written.len()), (6, 7), "{written:?}");
+}
+
+#[test]
 fn a_slice_of_another_is_deleted_only_as_it_was_seen() {
     let mut fixture = Fixture::new();
     let seen = EndpointSlice {
