@@ -2,8 +2,8 @@
 //!
 //! Knows nothing of Stillwake. Paths: `/bytes?length=N` (the id's [`Payload`]), `/echo-hash` (hash and length of the
 //! body it was sent), `/slow?ms=N` (head after half the time, body in pieces over the other half), `/ws` (echoes),
-//! `/probed` (how many of a kubelet's probes came so far: over HTTP, and over gRPC). Over HTTP/2 as well, and there
-//! gRPC's health check too.
+//! `/probed` (how many of a kubelet's probes came so far: over HTTP, and over gRPC), `/busiest` (how many `/slow` requests
+//! waited for their heads at once, at most so far). Over HTTP/2 as well, and there gRPC's health check too.
 
 use std::{
     convert::Infallible,
@@ -114,6 +114,8 @@ pub async fn serve(
         journal,
         tunnels: TaskTracker::new(),
         probed: Probed::default(),
+        waiting: AtomicU64::new(0),
+        busiest: AtomicU64::new(0),
     });
     let connections = TaskTracker::new();
     loop {
@@ -162,6 +164,10 @@ struct App {
     journal: Option<Writer>,
     tunnels: TaskTracker,
     probed: Probed,
+    /// Requests whose answer takes its time and has not begun.
+    waiting: AtomicU64,
+    /// The most of them there have been.
+    busiest: AtomicU64,
 }
 
 /// How many probes of a kubelet came.
@@ -204,6 +210,7 @@ impl App {
                     .map(|probed| probed.load(Ordering::Relaxed));
                 whole(format!("{http} {grpc}"))
             }
+            "/busiest" => whole(self.busiest.load(Ordering::Relaxed).to_string()),
             HEALTH_CHECK => healthy(),
             _ => self.bytes(id, 0)?,
         };
@@ -237,7 +244,10 @@ impl App {
 
     async fn slow(self: Arc<Self>, id: u64, milliseconds: u64) -> Answer {
         let half = Duration::from_millis(milliseconds) / 2;
-        tokio::time::sleep(half).await;
+        {
+            let _waiting = Waiting::begin(&self);
+            tokio::time::sleep(half).await;
+        }
         let body: Vec<u8> = Payload::new(id, SLOW_LENGTH).flatten().collect();
         let body = Bytes::from(body);
         let length = SLOW_LENGTH / SLOW_PIECES as usize;
@@ -283,6 +293,23 @@ impl App {
         let accept = HeaderValue::from_str(&accept).expect("base64 is a header's value");
         headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
         answer
+    }
+}
+
+/// Is counted while it lives, also where its client leaves.
+struct Waiting<'a>(&'a App);
+
+impl<'a> Waiting<'a> {
+    fn begin(app: &'a App) -> Self {
+        let waiting = app.waiting.fetch_add(1, Ordering::Relaxed) + 1;
+        app.busiest.fetch_max(waiting, Ordering::Relaxed);
+        Self(app)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

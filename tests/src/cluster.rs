@@ -5,6 +5,7 @@
 
 mod access;
 pub mod aggregator;
+pub mod bare;
 pub mod counts;
 pub mod creation;
 pub mod dns;

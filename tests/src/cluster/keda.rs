@@ -114,6 +114,16 @@ pub async fn errors(namespace: &Namespace, scaled_object: &str) -> anyhow::Resul
     metrics.count("keda_scaled_object_errors_total", &labels)
 }
 
+/// Returns how many seconds of processors the operator has used so far.
+///
+/// # Errors
+///
+/// When the operator's metrics cannot be had.
+pub async fn operator_cpu(namespace: &Namespace) -> anyhow::Result<f64> {
+    let metrics = operator_metrics(namespace.cluster()).await?;
+    metrics.sum("process_cpu_seconds_total", &[])
+}
+
 async fn operator_metrics(cluster: &Cluster) -> anyhow::Result<Metrics> {
     let pods = Api::<Pod>::namespaced(cluster.client(), NAMESPACE);
     let pods = pods.list(&ListParams::default().labels(OPERATOR)).await?;

@@ -5,7 +5,6 @@
 //! `make bench-cold` brings the cluster and the Add-on.
 
 mod add_on;
-mod bare;
 mod breakdown;
 mod environment;
 mod report;
@@ -18,13 +17,12 @@ use anyhow::ensure;
 use http::StatusCode;
 use stillwake_e2e::{
     client::Answer,
-    cluster::{self, Failure, Namespace, stillwake::Stillwake},
+    cluster::{self, Failure, Namespace, bare::Bare, stillwake::Stillwake},
     settings::setting,
 };
 
 use self::{
     add_on::AddOn,
-    bare::Bare,
     breakdown::Breakdown,
     environment::Environment,
     report::Report,

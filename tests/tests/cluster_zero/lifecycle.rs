@@ -155,6 +155,7 @@ spec: {{internalTrafficPolicy: Local, selector: {{app: {WEB}}}, ports: [{{port: 
                 "{event:?}"
             );
         }
+        mistaken(namespace, &stillwake).await?;
         let names: Vec<_> = zero::slices(namespace)
             .await?
             .into_iter()
@@ -168,4 +169,21 @@ spec: {{internalTrafficPolicy: Local, selector: {{app: {WEB}}}, ports: [{{port: 
         );
         Ok(())
     })
+}
+
+/// A trigger that makes no sense. KEDA says only that it got no metrics.
+async fn mistaken(namespace: &Namespace, stillwake: &Stillwake) -> anyhow::Result<()> {
+    zero::app("mistaken").apply(namespace).await?;
+    let scaling = zero::scaling("mistaken", &[("targetConcurrency", "many")]);
+    scaling.apply(namespace, stillwake).await?;
+    let meant = |message: &str| message.contains("targetConcurrency") && message.contains("many");
+    let event = pods::event(namespace, "StillwakeBadTrigger", meant).await?;
+    let regarding = &event.involved_object;
+    ensure!(
+        regarding.kind.as_deref() == Some("ScaledObject")
+            && regarding.name.as_deref() == Some("mistaken")
+            && regarding.uid.is_some(),
+        "{event:?}"
+    );
+    Ok(())
 }

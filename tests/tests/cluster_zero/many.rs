@@ -1,21 +1,23 @@
-//! Many workloads at zero at once: each wakes, and what Stillwake costs meanwhile.
+//! Many workloads at zero at once: each wakes, and what Stillwake and KEDA cost meanwhile.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, ensure};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use http::StatusCode;
+use kube::api::{Patch, PatchParams};
 use rand::seq::SliceRandom;
 use serde_json::json;
 use stillwake_e2e::{
     client,
     cluster::{
-        self, Failure, Namespace,
+        self, Failure, Namespace, keda,
         stillwake::{Component, Stillwake},
         web, zero,
     },
     settings::setting,
 };
+use tokio::time::Instant;
 
 /// How many there are, instead of 30.
 const MANY: &str = "STILLWAKE_MANY";
@@ -25,6 +27,18 @@ const AT_ONCE: usize = 12;
 
 /// Slices that are written for one wake and the sleep after it: each of two activators flips one, twice.
 const WRITES: f64 = 4.0;
+
+/// For how long nobody asks, while it is counted what KEDA uses, instead of [`IDLE`]. Once as it is with Stillwake's trigger
+/// and once as it is with one of KEDA's own.
+const WATCHED: &str = "STILLWAKE_MANY_IDLE";
+
+const IDLE: Duration = Duration::from_secs(15);
+
+/// What KEDA may use more than with its own trigger, as a factor.
+const MORE: f64 = 1.1;
+
+/// From when on the time is long enough for a factor as close as [`MORE`].
+const LONG: Duration = Duration::from_mins(3);
 
 #[test]
 fn each_of_many_wakes_at_little_cost() -> Result<(), Failure> {
@@ -46,17 +60,21 @@ fn each_of_many_wakes_at_little_cost() -> Result<(), Failure> {
             .try_collect::<Vec<_>>()
             .await?;
         let after = Costs::of(&stillwake).await?;
+        let woke = before.at.elapsed();
         let writes = after.writes - before.writes;
         let per_wake = writes / count as f64;
         eprintln!(
-            "{count} workloads: {per_wake:.2} slices written for each wake and sleep; memory {:?} MiB before, {:?} after",
-            before.memory, after.memory
+            "{count} workloads, all woken within {woke:?}: {per_wake:.2} slices written for each wake and sleep; memory {:?} \
+             MiB before, {:?} after; cores while they wake {:?}",
+            before.memory,
+            after.memory,
+            after.cores_since(&before)
         );
         ensure!(
             per_wake <= WRITES,
             "{writes} slices were written for {count} wakes"
         );
-        Ok(())
+        idle(namespace, &stillwake, &names).await
     })
 }
 
@@ -83,29 +101,100 @@ async fn wake(namespace: &Namespace, name: &str) -> anyhow::Result<()> {
     zero::until_asleep(namespace, name).await
 }
 
+/// Compares what idle workloads cost with Stillwake's trigger and with one of KEDA's own that is as idle.
+async fn idle(
+    namespace: &Namespace,
+    stillwake: &Stillwake,
+    names: &[String],
+) -> anyhow::Result<()> {
+    let time = Duration::from(setting(WATCHED, humantime::Duration::from(IDLE))?);
+    let before = Costs::of(stillwake).await?;
+    let ours = keda_cores(namespace, time).await?;
+    let stillwake_cores = Costs::of(stillwake).await?.cores_since(&before);
+    let objects = namespace.scaled_objects();
+    // On no day that there is.
+    let cron = json!({"type": "cron", "metadata": {
+        "timezone": "Etc/UTC", "start": "0 0 30 2 *", "end": "1 0 30 2 *", "desiredReplicas": "1",
+    }});
+    let cron = json!({"spec": {"triggers": [cron]}});
+    for name in names {
+        let (parameters, patch) = (PatchParams::default(), Patch::Merge(&cron));
+        objects.patch(name, &parameters, &patch).await?;
+    }
+    zero::until_no_slice(namespace).await?;
+    let theirs = keda_cores(namespace, time).await?;
+    eprintln!(
+        "{} of them idle for {time:?}: KEDA's operator takes {ours:.4} cores, {:.2} times what it takes with as many cron \
+         triggers ({theirs:.4}); Stillwake {stillwake_cores:?}",
+        names.len(),
+        ours / theirs
+    );
+    ensure!(
+        time < LONG || ours <= theirs * MORE,
+        "KEDA takes {ours} cores, {theirs} with cron triggers"
+    );
+    Ok(())
+}
+
+/// Returns how many cores KEDA's operator takes from now on for so long.
+async fn keda_cores(namespace: &Namespace, time: Duration) -> anyhow::Result<f64> {
+    let before = keda::operator_cpu(namespace).await?;
+    // What is measured is what happens in it.
+    tokio::time::sleep(time).await;
+    let used = keda::operator_cpu(namespace).await? - before;
+    Ok(used / time.as_secs_f64())
+}
+
 /// What Stillwake's replicas have used so far.
 #[derive(Debug)]
 struct Costs {
+    at: Instant,
     /// Slices written, by all activators.
     writes: f64,
     /// MiB of the largest replica, by component.
     memory: BTreeMap<Component, f64>,
+    /// Seconds of processors, of all replicas, by component.
+    processor: BTreeMap<Component, f64>,
 }
 
 impl Costs {
     async fn of(stillwake: &Stillwake) -> anyhow::Result<Self> {
+        let at = Instant::now();
         let mut memory = BTreeMap::new();
+        let mut processor = BTreeMap::new();
         for component in [Component::Activator, Component::Aggregator] {
             for metrics in stillwake.metrics(component).await?.into_values() {
                 let bytes = metrics.sum("process_resident_memory_bytes", &[])?;
                 let largest = memory.entry(component).or_insert(0.0);
                 *largest = f64::max(*largest, (bytes / 1024.0 / 1024.0).round());
+                *processor.entry(component).or_insert(0.0) +=
+                    metrics.sum("process_cpu_seconds_total", &[])?;
             }
         }
         let mut writes = 0.0;
         for metrics in stillwake.metrics(Component::Activator).await?.into_values() {
             writes += metrics.sum("stillwake_activator_slice_writes_total", &[])?;
         }
-        Ok(Self { writes, memory })
+        Ok(Self {
+            at,
+            writes,
+            memory,
+            processor,
+        })
+    }
+
+    /// Returns how many cores were taken since, in thousandths, by component.
+    fn cores_since(&self, earlier: &Self) -> BTreeMap<Component, String> {
+        let time = (self.at - earlier.at).as_secs_f64();
+        let cores = self.processor.iter().map(|(component, seconds)| {
+            let used = seconds
+                - earlier
+                    .processor
+                    .get(component)
+                    .copied()
+                    .unwrap_or_default();
+            (*component, format!("{:.4}", used / time))
+        });
+        cores.collect()
     }
 }

@@ -10,16 +10,17 @@ use kube::{
     runtime::watcher,
 };
 use serde_json::json;
-use stillwake_e2e::cluster::{
+use tokio::{
+    net::TcpStream,
+    time::{Instant, sleep, timeout},
+};
+
+use super::{
     Namespace,
     pods::{self, COUNTED},
     watching,
     web::{self, Web},
     zero,
-};
-use tokio::{
-    net::TcpStream,
-    time::{Instant, sleep, timeout},
 };
 
 const NAME: &str = "bare";
@@ -31,12 +32,18 @@ const APART: Duration = Duration::from_millis(2);
 const DIAL: Duration = Duration::from_millis(100);
 
 /// It, at zero between two starts.
-pub(super) struct Bare {
+#[derive(Debug)]
+pub struct Bare {
     namespace: Namespace,
 }
 
 impl Bare {
-    pub(super) async fn start(namespace: &Namespace) -> anyhow::Result<Self> {
+    /// Sets it up, once in a namespace.
+    ///
+    /// # Errors
+    ///
+    /// When it is refused.
+    pub async fn start(namespace: &Namespace) -> anyhow::Result<Self> {
         let web = Web {
             replicas: 0,
             ..zero::app(NAME)
@@ -48,7 +55,11 @@ impl Bare {
     }
 
     /// Asks for a replica, and returns how long it takes until its sidecar accepts, and until its app does.
-    pub(super) async fn wake(&self) -> anyhow::Result<(Duration, Duration)> {
+    ///
+    /// # Errors
+    ///
+    /// When it does not come up.
+    pub async fn wake(&self) -> anyhow::Result<(Duration, Duration)> {
         let selected = watcher::Config::default().labels(&format!("app={NAME}"));
         let mut views = pin!(watching::follow(&self.namespace.api::<Pod>(), selected));
         // Before the clock runs: the watch is there, and tells of no pod.
@@ -77,7 +88,11 @@ impl Bare {
 
     /// Takes the replica away again, without the time that its sidecar would give to latecomers, and returns when it is
     /// gone.
-    pub(super) async fn sleep(&self) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// When it does not go.
+    pub async fn sleep(&self) -> anyhow::Result<()> {
         self.scale(0).await?;
         let selected = ListParams::default().labels(&format!("app={NAME}"));
         let at_once = DeleteParams::default().grace_period(0);
