@@ -16,7 +16,7 @@ use anyhow::{Context, ensure};
 use http::StatusCode;
 use k8s_openapi::api::{
     admissionregistration::v1::MutatingWebhookConfiguration,
-    apps::v1::Deployment,
+    apps::v1::{DaemonSet, Deployment},
     core::v1::{Pod, Secret},
 };
 use kube::{Api, ResourceExt, api::ListParams};
@@ -267,8 +267,12 @@ impl Stillwake {
     ///
     /// When that does not come about.
     pub async fn rolled_out(&self, component: Component) -> anyhow::Result<()> {
-        let deployments = Api::<Deployment>::namespaced(self.cluster.client(), self.namespace());
+        let daemon_sets = Api::<DaemonSet>::namespaced(self.cluster.client(), self.namespace());
         let name = self.place.deployment(component);
+        if daemon_sets.get_opt(&name).await?.is_some() {
+            return on_every_node(&daemon_sets, &name).await;
+        }
+        let deployments = Api::<Deployment>::namespaced(self.cluster.client(), self.namespace());
         watching::until(&deployments, &name, "all replicas", |deployment| {
             let deployment = deployment.ok_or("there is none")?;
             let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas);
@@ -371,6 +375,23 @@ impl Stillwake {
         );
         Ok(pages)
     }
+}
+
+/// Waits until a replica of the newest kind is ready on each node.
+async fn on_every_node(daemon_sets: &Api<DaemonSet>, name: &str) -> anyhow::Result<()> {
+    watching::until(daemon_sets, name, "a replica on each node", |daemon_set| {
+        let daemon_set = daemon_set.ok_or("there is none")?;
+        let status = daemon_set.status.clone().unwrap_or_default();
+        let wanted = status.desired_number_scheduled;
+        let is_seen = status.observed_generation == daemon_set.metadata.generation;
+        let is_new = status.updated_number_scheduled == Some(wanted);
+        if is_seen && is_new && wanted > 0 && status.number_ready == wanted {
+            Ok(())
+        } else {
+            Err("some are missing, unready or old")
+        }
+    })
+    .await
 }
 
 /// Returns an admin page of a replica.

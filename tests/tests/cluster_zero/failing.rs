@@ -11,6 +11,7 @@ use stillwake_e2e::{
     client::{self, Answer},
     cluster::{
         self, Failure, Namespace,
+        scene::WEB,
         stillwake::{Component, Stillwake},
         watching,
         web::{self, PORT},
@@ -40,6 +41,10 @@ const APART: Duration = Duration::from_millis(100);
 
 /// What an activator's memory may grow meanwhile, in MiB: what an allocator keeps of the first requests.
 const GROWTH: f64 = 4.0;
+
+fn short_hold() -> Value {
+    json!({"activator": {"hold": {"timeout": humantime::format_duration(HOLD).to_string()}}})
+}
 
 /// What keeps an app from coming up: its name, and what its pod template is to say for that and without it.
 type Trouble = (&'static str, Value, Value);
@@ -77,8 +82,7 @@ fn troubles() -> [Trouble; 3] {
 fn apps_that_never_get_ready_cost_their_clients_less_and_less() -> Result<(), Failure> {
     cluster::run("failing", async |namespace| {
         let lasting = Duration::from(setting(FAILING, humantime::Duration::from(WHILE))?);
-        let values = json!({"activator": {"hold": {"timeout": humantime::format_duration(HOLD).to_string()}}});
-        let stillwake = Stillwake::with_values(namespace, &values).await?;
+        let stillwake = Stillwake::with_values(namespace, &short_hold()).await?;
         let mut broken = Vec::new();
         for trouble in troubles() {
             broken.push(Broken::start(namespace, &stillwake, trouble).await?);
@@ -105,6 +109,39 @@ fn apps_that_never_get_ready_cost_their_clients_less_and_less() -> Result<(), Fa
         for broken in &broken {
             broken.mended(namespace).await?;
         }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_port_that_no_pod_has_is_refused_and_keeps_the_others_from_nothing() -> Result<(), Failure> {
+    cluster::run("half served", async |namespace| {
+        let stillwake = Stillwake::with_values(namespace, &short_hold()).await?;
+        let half = "
+apiVersion: v1
+kind: Service
+metadata: {name: half}
+spec:
+  selector: {app: web}
+  ports:
+  - {name: there, port: 80, targetPort: http}
+  - {name: missing, port: 81, targetPort: no-such-name}";
+        namespace.apply(half, &[]).await?;
+        let scaling = zero::scaling(WEB, &[("targetConcurrency", "10")]);
+        zero::put_to_sleep(namespace, &stillwake, &zero::app(WEB), &scaling).await?;
+        zero::until_served(namespace, "half", true).await?;
+        let there = web::cluster_address(namespace, "half").await?;
+        let missing = SocketAddr::new(there.ip(), 81);
+        let (refused, served) =
+            tokio::try_join!(client::get(missing, "/"), client::get(there, "/"))?;
+        let refused = refusal(refused)?;
+        eprintln!("of a port that no pod has: {}", refused.text().trim());
+        ensure!(
+            served.status == StatusCode::OK && served.cold_start().is_some(),
+            "{} {}",
+            served.status,
+            served.text()
+        );
         Ok(())
     })
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use anyhow::{Context, ensure};
 use http::StatusCode;
 use k8s_openapi::api::core::v1::{Node, Service};
+use serde_json::json;
 use stillwake_e2e::{
     client,
     cluster::{
@@ -138,5 +139,34 @@ spec:
             anyhow::Ok(())
         })
         .await
+    })
+}
+
+#[test]
+fn with_an_activator_on_each_node_local_traffic_wakes_the_workload() -> Result<(), Failure> {
+    cluster::run("local traffic", async |namespace| {
+        let values = json!({"activator": {"kind": "DaemonSet"}});
+        let stillwake = Stillwake::with_values(namespace, &values).await?;
+        let local = format!(
+            "
+apiVersion: v1
+kind: Service
+metadata: {{name: local}}
+spec: {{internalTrafficPolicy: Local, selector: {{app: {WEB}}}, ports: [{{port: 80, targetPort: http}}]}}"
+        );
+        namespace.apply(&local, &[]).await?;
+        let scaling = zero::scaling(WEB, &[("targetConcurrency", "10")]);
+        zero::put_to_sleep(namespace, &stillwake, &zero::app(WEB), &scaling).await?;
+        zero::until_served(namespace, "local", true).await?;
+        let service = web::cluster_address(namespace, "local").await?;
+        let answer = client::get(service, "/bytes?length=100").await?;
+        ensure!(
+            answer.status == StatusCode::OK && answer.cold_start().is_some(),
+            "{} {:?} {}",
+            answer.status,
+            answer.headers,
+            answer.text()
+        );
+        Ok(())
     })
 }

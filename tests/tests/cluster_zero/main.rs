@@ -2,6 +2,7 @@
 
 mod crowd;
 mod failing;
+mod gadget;
 mod gateway;
 mod kinds;
 mod lifecycle;
