@@ -10,6 +10,7 @@ mod environment;
 mod report;
 mod stillwake;
 mod summary;
+mod timeline;
 
 use std::time::Duration;
 
@@ -98,7 +99,11 @@ async fn compare(namespace: &Namespace, rounds: usize) -> anyhow::Result<Report>
         let mut row = Series::default();
         for contender in ORDERS[round % ORDERS.len()] {
             match contender {
-                Contender::Stillwake => row.stillwake.push(ours.wake(round).await),
+                Contender::Stillwake => {
+                    let (wake, steps) = ours.wake(round).await?;
+                    row.stillwake.push(wake);
+                    row.steps.push(steps);
+                }
                 Contender::AddOn => row.add_on.push(add_on.wake(round).await),
                 Contender::Bare => {
                     let (sidecar, app) = bare.wake().await?;

@@ -1,6 +1,6 @@
 //! What people and programs get to read of it.
 
-use std::{fmt::Write as _, fs, path::Path, ptr};
+use std::{fmt::Write as _, fs, path::Path, ptr, time::Duration};
 
 use anyhow::Context;
 use serde_json::{Value, json};
@@ -11,6 +11,7 @@ use super::{
     breakdown::Breakdown,
     environment::Environment,
     summary::{Series, Spread, Wake, failures, ratios, times},
+    timeline::Step,
 };
 
 /// Relative to the folder of this crate, where its tests run.
@@ -97,7 +98,29 @@ impl Report {
                 let _ = writeln!(text, "| {phase} | {mean:.3} s | {count} |");
             }
         }
+        let steps = self.steps();
+        if !steps.is_empty() {
+            text.push_str(
+                "\n| from the first request to Stillwake until | median | p95 |\n|---|---|---|\n",
+            );
+            for (name, Spread { median, p95, .. }) in steps {
+                let _ = writeln!(text, "| {name} | {median:.3} s | {p95:.3} s |");
+            }
+        }
         text
+    }
+
+    /// Returns when each step of a wake was over, and the answer last.
+    fn steps(&self) -> Vec<(&'static str, Spread)> {
+        let answer = times(&self.series.stillwake).map(|spread| ("the answer is complete", spread));
+        let steps = Step::ALL.iter().enumerate().filter_map(|(index, step)| {
+            let rounds = self.series.steps.iter();
+            let times = rounds.filter_map(|steps| steps.get(index).map(Duration::as_secs_f64));
+            Some((step.name(), Spread::of(times)?))
+        });
+        let mut steps: Vec<_> = steps.chain(answer).collect();
+        steps.sort_by(|(_, one), (_, other)| one.median.total_cmp(&other.median));
+        steps
     }
 
     /// Writes the page, and the file with every single figure.
@@ -146,7 +169,10 @@ of two figures of the same round.
 - *Bare*: `/scale` is written from 0 to 1; its pod, which has Stillwake's sidecar as a native one, is dialled every few
   milliseconds from the moment in which a watch tells its address. No request can be answered before the app accepts: that is
   the floor. The sidecar starts before the app, and accepts by the time at which the address is told.
-- The phases are those of `{metric}` at the activators, from the first held request on, of all wakes in the meantime.
+- The phases are those of `{metric}` at the activators, from the first held request on, of all wakes in the meantime. *Ready*
+  is all from the first report to the first endpoint: KEDA's write and the pod's start, which the activators do not watch.
+- The steps of that are what watches told the client, each a little after it happened. The answer does not wait for
+  Kubernetes to take the pod for ready: the sidecar says when the app answers.
 ",
             environment = self.environment,
             table = self.table(),
@@ -175,6 +201,7 @@ of two figures of the same round.
             "environment": self.environment,
             "summary": summaries.collect::<Vec<_>>(),
             "phases": phases.collect::<Vec<_>>(),
+            "steps": self.steps().into_iter().map(|(name, seconds)| json!({"name": name, "seconds": seconds})).collect::<Vec<_>>(),
             "rounds": self.series,
         })
     }

@@ -1,6 +1,6 @@
 //! A Deployment under Stillwake, asked through its own Service.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::ensure;
 use stillwake_e2e::{
@@ -9,7 +9,7 @@ use stillwake_e2e::{
 };
 use tokio::time::Instant;
 
-use super::{COOLDOWN, PATH, POLLING, check, summary::Wake};
+use super::{COOLDOWN, PATH, POLLING, check, summary::Wake, timeline::Timeline};
 
 const NAME: &str = "stillwake";
 
@@ -36,17 +36,19 @@ impl Sleeper {
         })
     }
 
-    /// Sends the first request and returns how long it takes until the answer is complete.
-    pub(super) async fn wake(&self, round: usize) -> Wake {
+    /// Sends the first request and returns how long it takes until the answer is complete, and until each step in between.
+    pub(super) async fn wake(&self, round: usize) -> anyhow::Result<(Wake, Vec<Duration>)> {
+        let timeline = Timeline::begin(&self.namespace, NAME).await?;
         let begun = Instant::now();
         let answer = client::get_as(self.service, PATH, round as u64).await;
         let took = begun.elapsed();
-        Wake::of(took, || {
+        let wake = Wake::of(took, || {
             let answer = answer?;
             check(&answer, round as u64)?;
             ensure!(answer.cold_start().is_some(), "it did not wait");
             Ok(())
-        })
+        });
+        Ok((wake, timeline.end(begun).await?))
     }
 
     pub(super) async fn until_asleep(&self) -> anyhow::Result<()> {

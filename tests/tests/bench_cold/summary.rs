@@ -18,6 +18,16 @@ fn in_seconds<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S:
     serializer.serialize_f64(time.as_secs_f64())
 }
 
+fn all_in_seconds<S: serde::Serializer>(
+    times: &[Vec<Duration>],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(times.iter().map(|times| {
+        let seconds = times.iter().map(Duration::as_secs_f64);
+        seconds.collect::<Vec<_>>()
+    }))
+}
+
 impl Wake {
     /// Returns one that counts if `check` is content.
     pub(super) fn of(took: Duration, check: impl FnOnce() -> anyhow::Result<()>) -> Self {
@@ -46,6 +56,9 @@ impl fmt::Display for Wake {
 pub(super) struct Series {
     /// From the first request to the end of the answer.
     pub(super) stillwake: Vec<Wake>,
+    /// And from the first request to each step in between, in the order of [`Step::ALL`](super::timeline::Step::ALL).
+    #[serde(serialize_with = "all_in_seconds")]
+    pub(super) steps: Vec<Vec<Duration>>,
     /// As [`Self::stillwake`].
     pub(super) add_on: Vec<Wake>,
     /// From the write of the scale to the first connection to the sidecar.
@@ -57,6 +70,7 @@ pub(super) struct Series {
 impl Series {
     pub(super) fn append(&mut self, mut other: Self) {
         self.stillwake.append(&mut other.stillwake);
+        self.steps.append(&mut other.steps);
         self.add_on.append(&mut other.add_on);
         self.sidecar.append(&mut other.sidecar);
         self.app.append(&mut other.app);
@@ -88,7 +102,7 @@ pub(super) struct Spread {
 }
 
 impl Spread {
-    fn of(figures: impl Iterator<Item = f64>) -> Option<Self> {
+    pub(super) fn of(figures: impl Iterator<Item = f64>) -> Option<Self> {
         let mut figures: Vec<_> = figures.collect();
         figures.sort_by(f64::total_cmp);
         // The smallest that has so large a share at or below it.
