@@ -2,8 +2,8 @@
 //! becomes of requests is [`crate::request`]'s business.
 //!
 //! Heads are passed on as they came, but for `Connection: close` and the cold-start header in responses. Bodies are not
-//! stored: they are read only once a backend has accepted a connection, which is also when a client that asked with
-//! `Expect: 100-continue` is told to go on.
+//! stored: they are read only once a backend has accepted a connection, and where the client asked with
+//! `Expect: 100-continue`, once the backend has told it to go on.
 
 use std::{
     sync::{
@@ -28,6 +28,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 
+use self::interim::{Awaiting, Interjecting, passing_on};
 use crate::{
     connection::Context,
     holder::Hold,
@@ -37,6 +38,8 @@ use crate::{
     request::{self, Client, Unanswered, Upload, tunnel},
     stream::ClientStream,
 };
+
+mod interim;
 
 /// Headers that speak of the connection to the backend and not of the one to the client (RFC 9110 §7.6.1).
 const OF_THE_CONNECTION: [HeaderName; 3] = [
@@ -56,6 +59,8 @@ const MAX_HEADERS: usize = 256;
 #[derive(Debug)]
 struct Served {
     client: ClientStream,
+    /// The same connection, for whoever speaks on it.
+    speaking: Interjecting,
     context: Context,
     /// The place that the first request has already.
     place: Mutex<Option<Hold>>,
@@ -68,6 +73,7 @@ struct Served {
 pub(crate) async fn serve(client: ClientStream, context: Context, place: Option<Hold>) {
     let served = Arc::new(Served {
         client: client.clone(),
+        speaking: Interjecting::new(client.clone()),
         context,
         place: Mutex::new(place),
         tunnelled: AtomicBool::new(false),
@@ -89,7 +95,7 @@ pub(crate) async fn serve(client: ClientStream, context: Context, place: Option<
         .max_headers(MAX_HEADERS)
         .preserve_header_case(true)
         .auto_date_header(false)
-        .serve_connection(TokioIo::new(client.clone()), service)
+        .serve_connection(TokioIo::new(served.speaking.clone()), service)
         .with_upgrades();
     let ended = tokio::select! {
         ended = connection => ended,
@@ -169,10 +175,12 @@ impl Client for Served {
                 () = context.aborted() => {}
             }
         });
+        let upload = passing_on(upload, &self.speaking);
         let mut response = match sender.try_send_request(upload).await {
             Ok(response) => response,
             Err(mut failed) => {
                 let unsent = failed.take_message();
+                let unsent = unsent.map(|upload| upload.map(Awaiting::into_inner));
                 return Err(unanswered(failed.into_error(), unsent));
             }
         };

@@ -70,6 +70,11 @@ impl ClientStream {
         let _ = timeout(LINGER, discard).await;
     }
 
+    /// Writes what the socket takes at once.
+    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_write(bytes)
+    }
+
     /// Makes the connection end in a reset when its last clone drops.
     pub(crate) fn reset_on_close(&self) {
         // Fails only on a socket that is gone already.

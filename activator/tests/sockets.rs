@@ -38,6 +38,9 @@ mod http2_holding;
 #[path = "sockets/http2_resets.rs"]
 mod http2_resets;
 #[cfg(test)]
+#[path = "sockets/interim.rs"]
+mod interim;
+#[cfg(test)]
 #[path = "sockets/observing.rs"]
 mod observing;
 #[cfg(test)]

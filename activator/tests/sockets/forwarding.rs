@@ -184,37 +184,6 @@ async fn http_1_0_is_served() {
 }
 
 #[tokio::test]
-async fn a_client_that_expects_100_is_told_to_go_on_only_by_a_backend() {
-    let rig = Rig::start().await;
-    let backend = Backend::start(async |mut stream: TcpStream| {
-        let head = read_head(&mut stream).await;
-        assert!(head.contains("Expect: 100-continue\r\n"), "{head}");
-        stream
-            .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")
-            .await
-            .unwrap();
-        let mut body = [0; 4];
-        stream.read_exact(&mut body).await.unwrap();
-        respond(&mut stream, std::str::from_utf8(&body).unwrap()).await;
-    })
-    .await;
-    let mut client = rig
-        .send("POST / HTTP/1.1\r\nHost: cart\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n")
-        .await;
-    rig.until_held(1).await;
-    let mut early = [0; 1];
-    let early = client.try_read(&mut early);
-    assert_eq!(early.unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
-    rig.ready("a", backend.address);
-    let head = read_head(&mut client).await;
-    assert_eq!(head, "HTTP/1.1 100 Continue\r\n\r\n");
-    client.write_all(b"body").await.unwrap();
-    let response = read_all(client).await;
-    assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
-    assert!(response.ends_with("body"), "{response}");
-}
-
-#[tokio::test]
 async fn an_endpoint_that_takes_a_request_and_closes_is_a_bad_gateway_and_not_tried_again() {
     let rig = Rig::start().await;
     let (backend, heads) = answering("").await;
