@@ -95,9 +95,10 @@ soak: rust ## A million numbered requests on the running cluster, while all come
 bench-cold: rust ## Cold starts beside the HTTP Add-on's and a bare pod's, on the running cluster or one of its own (STILLWAKE_COLD_STARTS=20)
 	TEST_CLUSTER="$(TEST_CLUSTER)" tests/bench-cold.sh
 
-nightly: rust ## What takes longer: the oldest versions that are supported, five steady minutes, and twenty starts in a row
+nightly: rust ## What takes longer: all suites at length, the oldest versions that are supported, and twenty starts in a row
 	STILLWAKE_STARTS=20 cargo test --locked -p stillwake-test-cluster --features cluster --test starts -- --nocapture
-	STILLWAKE_STEADY=5m $(MAKE) cluster-tests NODES=2
+	STILLWAKE_STEADY=5m STILLWAKE_COLD_STARTS=100 STILLWAKE_CROWDS=10 STILLWAKE_TRICKLE=30 STILLWAKE_FAILING=10m \
+		STILLWAKE_MANY=200 STILLWAKE_MANY_IDLE=5m $(MAKE) cluster-tests NODES=2
 	$(MAKE) cluster-tests KEDA=2.18
 	$(MAKE) cluster-tests KUBERNETES=1.29 KEDA=2.18
 
