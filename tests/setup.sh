@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests run against on this machine: Python (with venv), nginx and Node.js (with npm) as servers and
-# clients, and ip and nft for network namespaces and the rules in them.
+# Installs what the tests run against on this machine: Python (with venv), nginx, Node.js (with npm) and MariaDB as servers
+# and clients, and ip and nft for network namespaces and the rules in them.
 # Needs root on Debian or Ubuntu to install what is missing; elsewhere it names what is missing, and the tests say which
 # of their parts they leave out.
 set -euo pipefail
@@ -10,11 +10,13 @@ command -v python3 >/dev/null && python3 -c 'import ensurepip' 2>/dev/null || mi
 command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing+=(nginx-light)
 command -v node >/dev/null || missing+=(nodejs)
 command -v npm >/dev/null || missing+=(npm)
+command -v mariadbd >/dev/null || [ -x /usr/sbin/mariadbd ] || missing+=(mariadb-server-core)
+command -v mariadb >/dev/null || missing+=(mariadb-client-core)
 command -v ip >/dev/null || [ -x /usr/sbin/ip ] || missing+=(iproute2)
 command -v nft >/dev/null || [ -x /usr/sbin/nft ] || missing+=(nftables)
 
 if [ ${#missing[@]} -eq 0 ]; then
-    echo "What the tests run against is installed: python3, nginx, node, npm, ip and nft"
+    echo "What the tests run against is installed: python3, nginx, node, npm, mariadb, ip and nft"
 elif command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
     echo "Installing for the tests: ${missing[*]}"
     export DEBIAN_FRONTEND=noninteractive

@@ -1,16 +1,26 @@
 //! h2spec, which tries what RFC 9113 demands of a server, against Go's server alone and through the sidecar: each of its
-//! cases has to end the same way, also where a side violates the protocol.
+//! cases has to end the same way, also where a side violates the protocol. And against the activator, which is an HTTP/2
+//! server of its own: each case passes, or is named here.
 
 #![expect(clippy::unwrap_used, reason = "helpers of a suite are tests as well")]
 
-use std::{collections::BTreeMap, net::SocketAddr, path::Path, process::Stdio};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
 
 use anyhow::Context;
+use stillwake_activator::{Activator, Availability, EndpointEvent, PortPair, Route, Settings};
 use stillwake_e2e::{sidecar::Sidecar, tools};
+use stillwake_proto::report::Workload;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
+    net::TcpListener,
     process::{Child, Command},
 };
+use tokio_util::sync::CancellationToken;
 
 /// How long h2spec waits for an answer, in seconds: some of its cases are that none comes.
 const ANSWER: &str = "5";
@@ -25,14 +35,27 @@ enum Outcome {
     Skipped,
 }
 
-#[tokio::test]
-async fn every_case_ends_as_it_does_without_the_sidecar() {
+/// Cases that do not pass against the activator, each with its reason.
+const NAMED: [(&str, &str); 1] = [(
+    r#"package="http2/3.5" classname="Sends invalid connection preface""#,
+    "what does not begin with the preface is HTTP/1.1, spoken on the same port, and is answered with 400",
+)];
+
+/// h2spec and the server that it asks, or nothing where Go isn't installed.
+async fn programs() -> Option<[PathBuf; 2]> {
     if !tools::are_installed(&["go"], "h2spec").await.unwrap() {
-        return;
+        return None;
     }
     let [h2spec, backend] = ["github.com/summerwind/h2spec/cmd/h2spec", "./backend"]
         .map(|package| tools::go_program("h2spec", package));
-    let (h2spec, backend) = (h2spec.await.unwrap(), backend.await.unwrap());
+    Some([h2spec.await.unwrap(), backend.await.unwrap()])
+}
+
+#[tokio::test]
+async fn every_case_ends_as_it_does_without_the_sidecar() {
+    let Some([h2spec, backend]) = programs().await else {
+        return;
+    };
     let folder = tempfile::tempdir().unwrap();
     let (_backend, app) = start_backend(&backend).await.unwrap();
     let sidecar = Sidecar::start(app).await.unwrap();
@@ -56,6 +79,53 @@ async fn every_case_ends_as_it_does_without_the_sidecar() {
     sidecar.wait_for_in_flight(0).await.unwrap();
     let requests = sidecar.requests().await.unwrap();
     assert!(requests > 100, "{requests} were counted");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_case_passes_against_the_activator_or_is_named() {
+    let Some([h2spec, backend]) = programs().await else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let (_backend, app) = start_backend(&backend).await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let abort = CancellationToken::new();
+    let activator = tokio::spawn(serve(listener, app, abort.clone()));
+
+    let outcomes = run(&h2spec, address, &folder.path().join("report.xml")).await;
+    abort.cancel();
+    activator.await.unwrap();
+    assert!(outcomes.len() > 100, "h2spec did not get far: {outcomes:?}");
+    let failed = outcomes.iter();
+    let failed = failed.filter(|(_, outcome)| **outcome == Outcome::Failed);
+    let failed: Vec<_> = failed.map(|(case, _)| case.as_str()).collect();
+    let named = NAMED.map(|(case, _)| case);
+    assert_eq!(failed, named);
+}
+
+/// Runs an activator for a workload that is awake at `app`.
+async fn serve(listener: TcpListener, app: SocketAddr, abort: CancellationToken) {
+    let workload = Workload {
+        namespace: "shop".to_owned(),
+        kind: "Deployment".to_owned(),
+        name: "cart".to_owned(),
+    };
+    let activator = Activator::new(Settings::default());
+    activator.set_workload(workload.clone(), Availability::Available);
+    activator.apply(EndpointEvent::Ready {
+        workload: workload.clone(),
+        uid: "awake".to_owned(),
+        address: app.ip(),
+        ports: vec![PortPair {
+            listen: app.port(),
+            app: app.port(),
+        }],
+    });
+    let drain = CancellationToken::new();
+    activator
+        .serve(listener, Route::only(workload), drain, abort)
+        .await;
 }
 
 async fn start_backend(program: &Path) -> anyhow::Result<(Child, SocketAddr)> {
