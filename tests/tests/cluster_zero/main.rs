@@ -9,4 +9,5 @@ mod lifecycle;
 mod loss;
 mod many;
 mod outage;
+mod protocols;
 mod wake;
