@@ -22,7 +22,7 @@ TEST_CLUSTER := cargo run --quiet --locked -p stillwake-test-cluster --
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint docs deny advisories unit chart local servers cluster cluster-down cluster-status cluster-images cluster-tests \
-	soak bench-cold nightly kubectl sidecar images footprint fuzz rust
+	soak bench bench-quick bench-gate bench-cold nightly kubectl sidecar images footprint fuzz rust
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -92,11 +92,26 @@ soak: rust ## A million numbered requests on the running cluster, while all come
 	STILLWAKE_SOAK_REQUESTS=$(SOAK_REQUESTS) STILLWAKE_SOAK_CYCLES=$(SOAK_CYCLES) \
 		cargo test --locked -p stillwake-e2e --features cluster --test cluster_zero loss -- --nocapture
 
+bench: rust sidecar ## The speed and size of all parts beside their peers, into docs/reference/benchmarks.md (root; about 25 minutes)
+	bench/setup.sh
+	cargo build --release --locked -p stillwake-e2e -p stillwake-bench
+	$(CARGO_TARGET_DIR)/release/stillwake-bench --output docs/reference $(BENCH)
+
+bench-quick: rust sidecar ## The same in less than five minutes, into the target folder (BENCH="--part NAME" for one part)
+	bench/setup.sh
+	cargo build --release --locked -p stillwake-e2e -p stillwake-bench
+	$(CARGO_TARGET_DIR)/release/stillwake-bench --quick $(BENCH)
+
+bench-gate: rust sidecar ## Fail if a request costs the sidecar more or fewer instructions than recorded (RECORD=1 records)
+	RECORD=$(RECORD) bench/gate.sh
+
 bench-cold: rust ## Cold starts beside the HTTP Add-on's and a bare pod's, on the running cluster or one of its own (STILLWAKE_COLD_STARTS=20)
 	TEST_CLUSTER="$(TEST_CLUSTER)" tests/bench-cold.sh
 
 nightly: rust ## What takes longer: all suites at length, the oldest versions that are supported, and twenty starts in a row
 	STILLWAKE_STARTS=20 cargo test --locked -p stillwake-test-cluster --features cluster --test starts -- --nocapture
+	cargo build --workspace --bins --locked
+	STILLWAKE_IDLE=5m cargo test --locked -p stillwake-e2e --test local_counts
 	STILLWAKE_STEADY=5m STILLWAKE_COLD_STARTS=100 STILLWAKE_CROWDS=10 STILLWAKE_TRICKLE=30 STILLWAKE_FAILING=10m \
 		STILLWAKE_MANY=200 STILLWAKE_MANY_IDLE=5m $(MAKE) cluster-tests NODES=2
 	$(MAKE) cluster-tests KEDA=2.18

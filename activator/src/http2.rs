@@ -4,8 +4,8 @@
 //! Once a stream is handed to a backend the client is told with GOAWAY to open a connection for its next ones, which then
 //! finds its way to an endpoint without us. Streams that still come are forwarded, and all of them end in their own time.
 //!
-//! Not passed on are 1xx responses, priorities and pushes, and what a client resets with, once it has sent all of its
-//! request: the backend then sees CANCEL.
+//! Not passed on are 1xx responses, which hyper's server has no way to send, priorities and pushes, and what a client resets
+//! with, once it has sent all of its request: the backend then sees CANCEL.
 
 use std::{
     error::Error as _,
