@@ -2,8 +2,14 @@
 
 use anyhow::ensure;
 use http::StatusCode;
-use k8s_openapi::api::core::v1::Service;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{self, Service},
+};
+use kube::{
+    Api,
+    api::{DeleteParams, Patch, PatchParams},
+};
 use serde_json::json;
 use stillwake_e2e::{
     client,
@@ -12,7 +18,10 @@ use stillwake_e2e::{
     },
     wait,
 };
-use tokio::time::Instant;
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout},
+};
 
 #[test]
 fn a_paused_workload_answers_at_once_with_the_reason_and_wakes_when_it_goes_on()
@@ -96,6 +105,63 @@ async fn web_without_replicas(namespace: &Namespace) -> anyhow::Result<()> {
     let mut web = zero::app(WEB);
     web.replicas = 0;
     web.apply(namespace).await
+}
+
+#[test]
+fn a_namespace_that_is_deleted_at_zero_goes_and_takes_the_slices_with_it() -> Result<(), Failure> {
+    cluster::run("deleted namespace", async |namespace| {
+        let stillwake = Stillwake::with_defaults(namespace).await?;
+        let leaving = namespace.another("leaving", &[], &[]).await?;
+        let scaling = zero::scaling(WEB, &[("targetConcurrency", "10")]);
+        let service = zero::put_to_sleep(&leaving, &stillwake, &zero::app(WEB), &scaling).await?;
+        let all = Api::<v1::Namespace>::all(namespace.cluster().client());
+        let name = leaving.name().to_owned();
+        leaving.discard().await?;
+        watching::until(&all, &name, "the end", |found| match found {
+            None => Ok(()),
+            Some(found) => Err(format!("{:?}", found.status)),
+        })
+        .await?;
+        // Its address is nobody's: what comes then is for the cluster's network to say, but nobody accepts.
+        let dialled = timeout(zero::AT_ONCE, TcpStream::connect(service)).await;
+        ensure!(!matches!(dialled, Ok(Ok(_))), "somebody accepts");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_workload_that_gives_up_its_label_at_zero_is_served_and_left_as_it_is() -> Result<(), Failure> {
+    cluster::run("unlabelled", async |namespace| {
+        let stillwake = Stillwake::with_defaults(namespace).await?;
+        let scaling = zero::scaling(WEB, &[("targetConcurrency", "10")]);
+        let web = zero::app(WEB);
+        let service = zero::put_to_sleep(namespace, &stillwake, &web, &scaling).await?;
+        let template = json!({"metadata": {"labels": {pods::INJECT: null}}});
+        let patch = Patch::Strategic(json!({"spec": {"template": template}}));
+        let deployments = namespace.api::<Deployment>();
+        deployments
+            .patch(WEB, &PatchParams::default(), &patch)
+            .await?;
+        let answer = client::get(service, "/").await?;
+        ensure!(
+            answer.status == StatusCode::OK && answer.cold_start().is_some(),
+            "{} {}",
+            answer.status,
+            answer.text()
+        );
+        zero::until_served(namespace, WEB, false).await?;
+        let plain = pods::until_ready(namespace, WEB, 1).await?;
+        ensure!(
+            plain.iter().all(|pod| pods::sidecar(pod).is_none()),
+            "it has a sidecar"
+        );
+        // Nobody counts its requests, so nobody may take it for idle.
+        pods::event(namespace, "StillwakeUncountedPods", |_| true).await?;
+        let deployment = deployments.get(WEB).await?;
+        let wanted = deployment.spec.and_then(|spec| spec.replicas);
+        ensure!(wanted == Some(1), "{wanted:?} replicas");
+        Ok(())
+    })
 }
 
 #[test]
