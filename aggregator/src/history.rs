@@ -106,7 +106,6 @@ pub(crate) struct History {
     /// The first sample is the beginning of the process, before which there was nothing.
     from_birth: bool,
     first_arrival: Moment,
-    reports: u64,
 }
 
 impl History {
@@ -140,7 +139,6 @@ impl History {
             in_flight: count.in_flight,
             from_birth,
             first_arrival: arrival,
-            reports: 1,
         })
     }
 
@@ -162,7 +160,6 @@ impl History {
             return Err(Rejected::Inconsistent);
         }
         self.clock.observe(elapsed, arrival);
-        self.reports += 1;
         self.in_flight = count.in_flight;
         let window = span(window);
         let newest = self.samples.len() - 1;
@@ -221,12 +218,19 @@ impl History {
         }
     }
 
-    /// Returns whether its first report can be taken for the whole picture.
+    /// Returns whether it knows all that the process has counted.
+    pub(crate) fn is_from_birth(&self) -> bool {
+        self.from_birth
+    }
+
+    /// Returns whether what it says can be taken for the whole picture.
     ///
-    /// A reporter that was there before us says nothing of its rate with one frame. If requests flow, its second
-    /// comes within a busy interval; if none comes in `patience`, none flow.
-    pub(crate) fn is_settled(&self, now: Moment, patience: Duration) -> bool {
-        self.from_birth || self.reports > 1 || now - self.first_arrival >= span(patience)
+    /// A reporter that was there before us says nothing of its rate with one frame, and little with a second one that comes
+    /// at once. If requests flow, one comes `least` later, within a busy interval; if none comes in `patience`, none flow.
+    pub(crate) fn is_settled(&self, now: Moment, least: Duration, patience: Duration) -> bool {
+        self.from_birth
+            || self.last().elapsed - self.samples[0].elapsed >= span(least)
+            || now - self.first_arrival >= span(patience)
     }
 
     /// Returns the requests in flight, as last reported.

@@ -1,7 +1,6 @@
 //! Labelled Deployments that KEDA and the HPA scale by what their sidecars count of real requests.
 //!
-//! The HPA may scale down at once in all of them, so that each wrong number would be seen; and it looks at its own pace: bursts,
-//! which make it look at once, have a suite of their own.
+//! The HPA may scale down at once in all of them, so that each wrong number would be seen.
 
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use k8s_openapi::{
     api::autoscaling::v2::HorizontalPodAutoscaler,
     jiff::{SignedDuration, Timestamp},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use stillwake_e2e::{
     cluster::{
         self, Failure, Namespace, keda,
@@ -27,17 +26,12 @@ const STEADY: &str = "STILLWAKE_STEADY";
 /// The HPA looks every 15 s.
 const FOUR_LOOKS: Duration = Duration::from_mins(1);
 
-/// Returns the chart's values without bursts.
-fn at_its_own_pace() -> Value {
-    json!({"aggregator": {"bursts": false}})
-}
-
 #[test]
 fn forty_requests_in_flight_at_five_each_are_eight_replicas_for_as_long_as_they_last()
 -> Result<(), Failure> {
     cluster::run("forty in flight", async |namespace| {
         let time: Duration = setting(STEADY, humantime::Duration::from(FOUR_LOOKS))?.into();
-        let stillwake = Stillwake::with_values(namespace, &at_its_own_pace()).await?;
+        let stillwake = Stillwake::with_defaults(namespace).await?;
         let scaling = Scene::scaling(&[("targetConcurrency", "5")], &[]);
         let scene = Scene::set(namespace, &stillwake, &scaling).await?;
         let metrics = scaling.metrics(namespace).await?;
@@ -53,7 +47,7 @@ fn forty_requests_in_flight_at_five_each_are_eight_replicas_for_as_long_as_they_
 #[test]
 fn other_targets_and_other_triggers_have_their_say() -> Result<(), Failure> {
     cluster::run("other targets", async |namespace| {
-        let stillwake = Stillwake::with_values(namespace, &at_its_own_pace()).await?;
+        let stillwake = Stillwake::with_defaults(namespace).await?;
         let with_cron = namespace.another("cron", &[], &[]).await?;
         let with_cpu = namespace.another("cpu", &[], &[]).await?;
         try_join!(

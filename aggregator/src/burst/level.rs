@@ -24,6 +24,16 @@ const GRAIN: Duration = Duration::from_millis(5);
 /// How long before it is read a level is as good as known: a look that is asked for comes later than this.
 const LOOK_DELAY: Duration = Duration::from_millis(50);
 
+/// How long after pods began or ceased to take requests those move between reporters: two intervals of busy ones. What is
+/// gone from one may be told up to a second before or after it has come to another.
+const MOVING: Duration = Duration::from_secs(2);
+
+/// The longest such time in a row, however many pods come.
+const LONGEST_MOVING: Duration = Duration::from_secs(5);
+
+/// A sum off by more than this part is more than requests that move: reporters tell at once when half of theirs are gone.
+const MOVED: f64 = 0.5;
+
 /// In flight and held, over the last moments.
 #[derive(Debug)]
 pub(crate) struct Level {
@@ -37,6 +47,16 @@ pub(crate) struct Level {
     rise: Rise,
     /// Tops of rises that have ended, each with when. Times grow and tops shrink from front to back.
     peaks: VecDeque<(Moment, u64)>,
+    moving: Option<Moving>,
+}
+
+/// A time in which requests move between reporters.
+#[derive(Clone, Copy, Debug)]
+struct Moving {
+    began: Moment,
+    until: Moment,
+    /// The lasting level before.
+    level: u64,
 }
 
 /// A time in which the lasting level did not clearly fall.
@@ -64,7 +84,20 @@ impl Level {
                 top: 0,
             },
             peaks: VecDeque::new(),
+            moving: None,
         }
+    }
+
+    /// Pods began or ceased to take requests.
+    pub(crate) fn pods_changed(&mut self, now: Moment) {
+        self.observe(now);
+        let level = self.lasting(now);
+        let moving = self.moving.get_or_insert(Moving {
+            began: now,
+            until: now,
+            level,
+        });
+        moving.until = (now + span(MOVING)).min(moving.began + span(LONGEST_MOVING));
     }
 
     /// Remembers earlier levels for the short window of what averages are taken over.
@@ -93,8 +126,7 @@ impl Level {
             }
         }
         self.now = level;
-        let lasting = self.lasting(now);
-        if (lasting as f64) < FALL * self.rise.top as f64 {
+        if (self.believed(now) as f64) < FALL * self.rise.top as f64 {
             self.end_rise(now);
         }
     }
@@ -109,13 +141,16 @@ impl Level {
         {
             self.lower.pop_front();
         }
-        self.rise.top = self.rise.top.max(self.lasting(now));
+        self.rise.top = self.rise.top.max(self.believed(now));
         let forgotten = now - self.memory;
         while self.peaks.front().is_some_and(|(at, _)| *at < forgotten) {
             self.peaks.pop_front();
         }
         if now - self.rise.began > self.longest_rise() {
             self.end_rise(now);
+        }
+        if self.moving.is_some_and(|moving| moving.until <= now) {
+            self.moving = None;
         }
     }
 
@@ -128,7 +163,7 @@ impl Level {
 
     /// Returns what lasts now if that is a clear rise and more than `average`, and otherwise that.
     pub(crate) fn raise(&self, average: f64, now: Moment) -> f64 {
-        let lasting = self.lasting(now) as f64;
+        let lasting = self.believed(now) as f64;
         if lasting > clear(self.earlier() as f64) && lasting > average * CLEAR {
             lasting
         } else {
@@ -166,6 +201,16 @@ impl Level {
         self.exceeds_at(most)
             .unwrap_or(Moment::MIN)
             .saturating_sub(span(LOOK_DELAY))
+    }
+
+    /// Returns what lasts, or what did before requests began to move between reporters.
+    fn believed(&self, now: Moment) -> u64 {
+        let lasting = self.lasting(now);
+        let moving = self.moving.filter(|moving| now < moving.until);
+        let before = moving.map(|moving| moving.level);
+        before
+            .filter(|before| lasting.abs_diff(*before) as f64 <= MOVED * *before as f64)
+            .unwrap_or(lasting)
     }
 
     fn longest_rise(&self) -> i64 {

@@ -25,8 +25,13 @@ const PANIC_DIVISOR: u32 = 10;
 /// truth under a steady load.
 const BURST: f64 = 1.1;
 
-/// Rates are never taken over less than this, so that one request at the start is no burst.
-const LEAST_RATE_SPAN: Duration = Duration::from_secs(1);
+/// Rates are never taken over less than this, or the window where that is less, since a process began: clients that come all
+/// at once are no rate, and a young workload's first requests are no more than that. Their number is seen in flight.
+const LEAST_RATE_SPAN: Duration = Duration::from_secs(10);
+
+/// The same for a process that was there before us. What it served is not known, so that over 10 s too little would be
+/// seen of it.
+const LEAST_KNOWN_SPAN: Duration = Duration::from_secs(1);
 
 /// Names of pods that an answer lists at most.
 pub(super) const MAX_NAMES: usize = 10;
@@ -217,7 +222,8 @@ impl State {
             let settled = sidecar.is_some_and(|sidecar| {
                 let current = sidecar.current.as_ref();
                 !sidecar.past.is_empty()
-                    || current.is_some_and(|history| history.is_settled(now, patience))
+                    || current
+                        .is_some_and(|history| history.is_settled(now, LEAST_KNOWN_SPAN, patience))
             });
             let in_grace = member.ready_since.is_some_and(|since| now - since < grace);
             member.pod.ready && member.pod.reports && in_grace && !settled
@@ -301,9 +307,20 @@ impl State {
 
     fn rate_over(&self, entry: &Entry, window: Duration, now: Moment) -> f64 {
         let rates = self.histories(entry).map(|history| {
-            let from = (now - span(window)).max(history.covered_since(entry.known));
-            let covered = (now - from).max(span(LEAST_RATE_SPAN));
-            let per_microsecond = history.between(from, now).requests / covered as f64;
+            // What a busy process has begun since its last report is not known, and is not taken for nothing.
+            let to = if history.in_flight() > 0 {
+                history.last_moment().min(now)
+            } else {
+                now
+            };
+            let from = (to - span(window)).max(history.covered_since(entry.known));
+            let least = if history.is_from_birth() {
+                LEAST_RATE_SPAN.min(window)
+            } else {
+                LEAST_KNOWN_SPAN
+            };
+            let covered = (to - from).max(span(least));
+            let per_microsecond = history.between(from, to).requests / covered as f64;
             per_microsecond * span(Duration::from_secs(1)) as f64
         });
         0.0 + rates.sum::<f64>()

@@ -266,6 +266,7 @@ impl State {
             return;
         }
         entry.endpoints.insert(uid.to_owned(), target.clone());
+        entry.level.pods_changed(self.latest);
         let workload = pod.workload.clone();
         self.tell(&endpoint(&workload, uid, target, true));
     }
@@ -280,6 +281,7 @@ impl State {
         let Some(target) = entry.endpoints.remove(uid) else {
             return;
         };
+        entry.level.pods_changed(self.latest);
         let was_last = entry.endpoints.is_empty();
         self.tell(&endpoint(&workload, uid, target, false));
         if was_last {

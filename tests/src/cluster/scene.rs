@@ -144,7 +144,14 @@ impl Scene {
         let what = format!("at most {rate} requests per second");
         let tolerated = rate * (1.0 + TOLERANCE);
         wait::until(&what, watching::PATIENCE, async || {
-            let sent = self.ledger.rate(WINDOW, Instant::now());
+            let now = Instant::now();
+            let entries = self.ledger.entries();
+            let first = entries.first_key_value().map(|(_, entry)| entry.sent);
+            ensure!(
+                first.is_some_and(|first| now - first > WINDOW),
+                "the load has not lasted for a window yet"
+            );
+            let sent = self.ledger.rate(WINDOW, now);
             ensure!(sent <= rate, "{sent} sent");
             for seen in scaling::seen(stillwake, &self.namespace, WEB).await? {
                 let seen = seen["request_rate"].as_f64().unwrap_or(f64::INFINITY);

@@ -70,6 +70,48 @@ fn a_rise_is_over_after_a_while_without_a_fall() {
     assert!(level.raise(5.0, at(35_100)) < 6.0);
 }
 
+/// What is answered where the average is 20.
+fn answer(level: &Level, time: i64) -> String {
+    level.raise(20.0, at(time)).to_string()
+}
+
+#[test]
+fn requests_that_move_to_new_pods_neither_end_a_rise_nor_add_to_it() {
+    let mut level = level(&[(1_000, 5), (20_000, 80)]);
+    level.change(80, at(21_000));
+    level.pods_changed(at(21_000));
+    // One told that they have come, then the other that they were gone, before the first told of the rest.
+    for (time, told) in [(21_100, 110), (21_400, 60), (21_700, 80)] {
+        level.change(told, at(time));
+        assert_eq!(answer(&level, time + 200), "80", "{told} told");
+    }
+    level.change(85, at(23_000));
+    level.observe(at(23_500));
+    assert_eq!(answer(&level, 23_500), "85", "they have all come");
+}
+
+#[test]
+fn while_requests_move_an_end_or_a_further_burst_is_seen_all_the_same() {
+    for (told, expected) in [(30, "20"), (200, "200")] {
+        let mut level = level(&[(1_000, 5), (20_000, 80)]);
+        level.change(80, at(21_000));
+        level.pods_changed(at(21_000));
+        level.change(told, at(21_100));
+        level.observe(at(21_300));
+        assert_eq!(answer(&level, 21_300), expected);
+    }
+}
+
+#[test]
+fn pods_that_come_all_the_time_do_not_hold_an_earlier_level_up() {
+    let mut level = level(&[(1_000, 5), (20_000, 80)]);
+    for time in (21_000..27_000).step_by(500) {
+        level.change(if time < 22_000 { 80 } else { 100 }, at(time));
+        level.pods_changed(at(time));
+    }
+    assert_eq!(answer(&level, 27_000), "100");
+}
+
 #[test]
 fn more_than_chance_is_clear() {
     assert!(clear(0.0) < 1.0);

@@ -122,7 +122,12 @@ fn an_old_process_is_known_only_once_it_could_have_shown_its_rate() {
         .deliver(older, &totals(3_600_000_000, 1_000_000))
         .unwrap();
     assert!(world.ask().is_err());
-    world.pass(seconds(1));
+    world.pass(Duration::from_millis(100));
+    world
+        .deliver(older, &totals(3_600_100_000, 1_000_001))
+        .unwrap();
+    assert!(world.ask().is_err(), "one request of a tenth of a second");
+    world.pass(Duration::from_millis(900));
     world
         .deliver(older, &totals(3_601_000_000, 1_000_050))
         .unwrap();

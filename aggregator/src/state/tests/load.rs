@@ -43,6 +43,42 @@ fn what_is_little_more_lately_is_no_burst() {
 }
 
 #[test]
+fn clients_that_come_all_at_once_to_a_young_workload_are_no_rate() {
+    let mut world = World::old();
+    let mut arrived = 0;
+    world.apply(pod("a", true));
+    let process = world.sidecar("a");
+    world.report(process, 0, Duration::ZERO, 0);
+    world.pass(Duration::from_millis(1_400));
+    // 38 clients with requests of 4 s each: 9.5 per second, whose begins are spread after the first.
+    for tick in 0..60 {
+        arrived = arrived.max(38 + tick * 19 / 4);
+        let area = Duration::from_millis(500 * 38 * tick);
+        world.report(process, 38, area, arrived);
+        let rate = world.load().request_rate;
+        assert!(rate < 2.5 * 9.5 / 2.0, "{rate} after {tick} half seconds");
+        world.pass(Duration::from_millis(500));
+    }
+}
+
+#[test]
+fn a_steady_rate_is_told_in_full_between_two_reports() {
+    let mut world = World::old();
+    world.apply(pod("a", true));
+    let process = world.sidecar("a");
+    for second in 0..100 {
+        world.report(process, 3, seconds(3 * second), 10 * second);
+        if second > 60 {
+            world.pass(Duration::from_millis(990));
+            assert_near(world.load().request_rate, 10.0);
+            world.pass(Duration::from_millis(10));
+        } else {
+            world.pass(seconds(1));
+        }
+    }
+}
+
+#[test]
 fn a_short_request_between_two_polls_makes_the_next_poll_active() {
     let mut world = World::old();
     world.apply(pod("a", true));
@@ -205,7 +241,7 @@ fn after_a_restart_averages_cover_the_time_that_is_known() {
     let load = world.load();
     assert_near(load.concurrency, 7.0);
     assert_eq!(load.in_flight, 7);
-    assert_near(load.request_rate, 30.0 / 32.0);
+    assert_near(load.request_rate, 1.0);
 }
 
 #[test]
