@@ -22,7 +22,7 @@ TEST_CLUSTER := cargo run --quiet --locked -p stillwake-test-cluster --
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint docs deny advisories unit chart local servers cluster cluster-down cluster-status cluster-images cluster-tests \
-	soak bench bench-quick bench-gate bench-cold nightly kubectl sidecar images footprint fuzz rust
+	soak bench bench-quick bench-gate bench-cold bench-burst nightly kubectl sidecar images footprint fuzz rust
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -106,14 +106,17 @@ bench-gate: rust sidecar ## Fail if a request costs the sidecar more or fewer in
 	RECORD=$(RECORD) bench/gate.sh
 
 bench-cold: rust ## Cold starts beside the HTTP Add-on's and a bare pod's, on the running cluster or one of its own (STILLWAKE_COLD_STARTS=20)
-	TEST_CLUSTER="$(TEST_CLUSTER)" tests/bench-cold.sh
+	TEST_CLUSTER="$(TEST_CLUSTER)" tests/bench-cluster.sh bench_cold
+
+bench-burst: rust ## Load steps beside the HTTP Add-on's and without bursts, as bench-cold (STILLWAKE_BURST_STEPS=3; 30 take 15 minutes)
+	TEST_CLUSTER="$(TEST_CLUSTER)" tests/bench-cluster.sh bench_burst
 
 nightly: rust ## What takes longer: all suites at length, the oldest versions that are supported, and twenty starts in a row
 	STILLWAKE_STARTS=20 cargo test --locked -p stillwake-test-cluster --features cluster --test starts -- --nocapture
 	cargo build --workspace --bins --locked
 	STILLWAKE_IDLE=5m cargo test --locked -p stillwake-e2e --test local_counts
 	STILLWAKE_STEADY=5m STILLWAKE_COLD_STARTS=100 STILLWAKE_CROWDS=10 STILLWAKE_TRICKLE=30 STILLWAKE_FAILING=10m \
-		STILLWAKE_MANY=200 STILLWAKE_MANY_IDLE=5m $(MAKE) cluster-tests NODES=2
+		STILLWAKE_MANY=200 STILLWAKE_MANY_IDLE=5m STILLWAKE_BURSTS=30 STILLWAKE_BURST_WORKLOADS=200 $(MAKE) cluster-tests NODES=2
 	$(MAKE) cluster-tests KEDA=2.18
 	$(MAKE) cluster-tests KUBERNETES=1.29 KEDA=2.18
 

@@ -12,6 +12,7 @@ pub mod dns;
 mod dump;
 pub mod events;
 pub mod history;
+pub mod http_add_on;
 pub mod keda;
 pub mod kubectl;
 mod manifest;

@@ -5,6 +5,8 @@
 
 pub mod aggregator;
 pub mod app;
+#[cfg(feature = "cluster")]
+pub mod benchmark;
 pub mod binaries;
 #[cfg(feature = "chart")]
 pub mod chart;

@@ -18,7 +18,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     REQUEST_ID,
     app::SLOW_LENGTH,
-    client::{self, Answer, Body, Connection, request},
+    client::{self, Answer, Body, Connection},
     ledger::{Ledger, Outcome},
     payload::Payload,
 };
@@ -63,6 +63,7 @@ impl Kind {
 #[derive(Debug)]
 pub struct Load {
     target: SocketAddr,
+    host: Option<HeaderValue>,
     ledger: Ledger,
     clients: TaskTracker,
     stop: CancellationToken,
@@ -73,16 +74,31 @@ impl Load {
     pub fn new(target: SocketAddr, ledger: Ledger) -> Self {
         Self {
             target,
+            host: None,
             ledger,
             clients: TaskTracker::new(),
             stop: CancellationToken::new(),
         }
     }
 
+    /// The same for a host that answers by its name among others.
+    #[must_use]
+    pub fn of_host(mut self, host: &'static str) -> Self {
+        self.host = Some(HeaderValue::from_static(host));
+        self
+    }
+
+    fn client(&self) -> Client {
+        Client {
+            host: self.host.clone(),
+            ..Client::new(self.target, self.ledger.clone())
+        }
+    }
+
     /// Starts `count` clients of a kind.
     pub fn clients(&self, count: usize, kind: Kind) {
         for _ in 0..count {
-            let client = Client::new(self.target, self.ledger.clone());
+            let client = self.client();
             self.clients.spawn(client.run(kind, self.stop.clone()));
         }
     }
@@ -91,7 +107,7 @@ impl Load {
     /// are spread over `time`, which each of them takes; between two of a client is only the moment to send the next.
     pub fn steady(&self, count: u32, time: Duration) {
         for index in 1..=count {
-            let mut client = Client::new(self.target, self.ledger.clone());
+            let mut client = self.client();
             let stop = self.stop.clone();
             self.clients.spawn(async move {
                 client.once(Kind::SlowClose(time * index / count)).await;
@@ -112,6 +128,7 @@ impl Load {
 #[derive(Debug)]
 pub struct Client {
     target: SocketAddr,
+    host: Option<HeaderValue>,
     ledger: Ledger,
     kept: Option<Connection>,
 }
@@ -121,6 +138,7 @@ impl Client {
     pub fn new(target: SocketAddr, ledger: Ledger) -> Self {
         Self {
             target,
+            host: None,
             ledger,
             kept: None,
         }
@@ -151,7 +169,14 @@ impl Client {
     }
 
     async fn perform(&mut self, kind: Kind, id: u64) -> anyhow::Result<Option<Answer>> {
-        let get = |path: &str| request(Method::GET, path, id, client::whole(""));
+        let request = |method, path: &str, body| {
+            let mut request = client::request(method, path, id, body);
+            if let Some(host) = &self.host {
+                request.headers_mut().insert(header::HOST, host.clone());
+            }
+            request
+        };
+        let get = |path: &str| request(Method::GET, path, client::whole(""));
         let answer = match kind {
             Kind::KeepAlive(length) => {
                 let answer = self
@@ -183,7 +208,7 @@ impl Client {
                     stream::iter(Payload::new(id, length)).map(|piece| Ok(Frame::data(piece)));
                 let body = BodyExt::boxed(StreamBody::new(pieces));
                 let answer = self
-                    .send_once(request(Method::POST, "/echo-hash", id, body))
+                    .send_once(request(Method::POST, "/echo-hash", body))
                     .await?;
                 let expected = format!("{} {length}", Payload::new(id, length).hash());
                 check_head(&answer, id)?;

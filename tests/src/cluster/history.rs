@@ -134,17 +134,31 @@ impl<V: Clone + Debug + PartialEq + Send + Sync + 'static> History<V> {
     ///
     /// After [`PATIENCE`], with all values so far.
     pub async fn until(&self, value: &V) -> anyhow::Result<Change<V>> {
+        self.until_that(&format!("{value:?}"), |last| last == value)
+            .await
+    }
+
+    /// Waits until a value of the field is as `is_right` says, which is `what` in words, and returns how it came to it.
+    ///
+    /// # Errors
+    ///
+    /// After [`PATIENCE`], with all values so far.
+    pub async fn until_that(
+        &self,
+        what: &str,
+        is_right: impl Fn(&V) -> bool,
+    ) -> anyhow::Result<Change<V>> {
         let mut changes = self.changes.clone();
         let is_there =
-            |changes: &Vec<Change<V>>| changes.last().is_some_and(|last| last.value == *value);
+            |changes: &Vec<Change<V>>| changes.last().is_some_and(|last| is_right(&last.value));
         match timeout(PATIENCE, changes.wait_for(is_there)).await {
             Ok(Ok(changes)) => changes
                 .last()
                 .cloned()
                 .context("a history has a first value"),
-            Ok(Err(_)) => bail!("the watch of {} ended before it was {value:?}", self.what),
+            Ok(Err(_)) => bail!("the watch of {} ended before it was {what}", self.what),
             Err(_) => bail!(
-                "waited {PATIENCE:?} for {} to be {value:?}; it was {:?}",
+                "waited {PATIENCE:?} for {} to be {what}; it was {:?}",
                 self.what,
                 self.values()
             ),

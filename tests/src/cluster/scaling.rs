@@ -26,7 +26,7 @@ pub struct Scaling {
     pub polling: Duration,
     /// `cooldownPeriod`, in whole seconds.
     pub cooldown: Duration,
-    /// The trigger's metadata besides `scalerAddress`.
+    /// The trigger's metadata; `scalerAddress` is Stillwake's where it is not in there.
     pub metadata: BTreeMap<String, String>,
     /// The `TriggerAuthentication` of the trigger.
     pub authentication: Option<String>,
@@ -72,7 +72,10 @@ impl Scaling {
     /// When it is refused.
     pub async fn apply(&self, namespace: &Namespace, stillwake: &Stillwake) -> anyhow::Result<()> {
         let mut metadata = self.metadata.clone();
-        metadata.insert("scalerAddress".to_owned(), stillwake.scaler_address());
+        let ours = || stillwake.scaler_address();
+        metadata
+            .entry("scalerAddress".to_owned())
+            .or_insert_with(ours);
         let mut ours = json!({"type": "external-push", "metadata": metadata});
         if let Some(name) = &self.authentication {
             ours["authenticationRef"] = json!({"name": name});

@@ -2,25 +2,21 @@
 
 use std::net::SocketAddr;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use http::{HeaderValue, Method, header};
-use k8s_openapi::api::apps::v1::Deployment;
-use kube::Api;
 use stillwake_e2e::{
+    benchmark::summary::Timed,
     client::{self, Answer, Connection},
-    cluster::{Namespace, keda, scaling::Scaling, web, web::Web, zero},
+    cluster::{Namespace, http_add_on, scaling::Scaling, web::Web, zero},
 };
 use tokio::time::Instant;
 
-use super::{COOLDOWN, PATH, check, summary::Wake};
+use super::{COOLDOWN, PATH, check};
 
 const NAME: &str = "http-add-on";
 
 /// The interceptor tells by it where a request is to go.
 const HOST: &str = "cold.example";
-
-/// Where requests are to be sent to.
-const INTERCEPTOR: &str = "keda-add-ons-http-interceptor-proxy";
 
 /// What says `true` of a request that waited.
 const COLD_START: &str = "x-keda-http-cold-start";
@@ -56,19 +52,18 @@ impl AddOn {
         // The Add-on makes a ScaledObject of the same name.
         Scaling::new(NAME, &[]).metrics(namespace).await?;
         zero::until_empty(namespace, NAME).await?;
-        let keda = namespace.elsewhere(keda::NAMESPACE);
         Ok(Self {
             namespace: namespace.clone(),
-            interceptor: web::cluster_address(&keda, INTERCEPTOR).await?,
+            interceptor: http_add_on::interceptor(namespace).await?,
         })
     }
 
     /// Sends the first request and returns how long it takes until the answer is complete.
-    pub(super) async fn wake(&self, round: usize) -> Wake {
+    pub(super) async fn wake(&self, round: usize) -> Timed {
         let begun = Instant::now();
         let answer = self.ask(round as u64).await;
         let took = begun.elapsed();
-        Wake::of(took, || {
+        Timed::of(took, || {
             let answer = answer?;
             check(&answer, round as u64)?;
             ensure!(
@@ -92,17 +87,4 @@ impl AddOn {
     pub(super) async fn until_asleep(&self) -> anyhow::Result<()> {
         zero::until_empty(&self.namespace, NAME).await
     }
-}
-
-/// Returns the version of the Add-on that is installed.
-pub(super) async fn version(namespace: &Namespace) -> anyhow::Result<String> {
-    let client = namespace.cluster().client();
-    let deployments = Api::<Deployment>::namespaced(client, keda::NAMESPACE);
-    let found = deployments.get_opt("keda-add-ons-http-interceptor").await?;
-    let found = found.context(
-        "the HTTP Add-on is not installed; `make bench-cold` does that, and runs this then",
-    )?;
-    let mut labels = found.metadata.labels.unwrap_or_default();
-    let version = labels.remove("app.kubernetes.io/version");
-    version.context("the interceptor has no label that says its version")
 }

@@ -6,10 +6,9 @@
 
 mod add_on;
 mod breakdown;
-mod environment;
 mod report;
+mod series;
 mod stillwake;
-mod summary;
 mod timeline;
 
 use std::time::Duration;
@@ -17,18 +16,13 @@ use std::time::Duration;
 use anyhow::ensure;
 use http::StatusCode;
 use stillwake_e2e::{
+    benchmark::{environment::Environment, summary::Timed},
     client::Answer,
     cluster::{self, Failure, Namespace, bare::Bare, stillwake::Stillwake},
     settings::setting,
 };
 
-use self::{
-    add_on::AddOn,
-    breakdown::Breakdown,
-    environment::Environment,
-    report::Report,
-    summary::{Series, Wake},
-};
+use self::{add_on::AddOn, breakdown::Breakdown, report::Report, series::Series};
 
 /// How many cold starts each has, instead of [`ROUNDS`].
 const STARTS: &str = "STILLWAKE_COLD_STARTS";
@@ -107,8 +101,8 @@ async fn compare(namespace: &Namespace, rounds: usize) -> anyhow::Result<Report>
                 Contender::AddOn => row.add_on.push(add_on.wake(round).await),
                 Contender::Bare => {
                     let (sidecar, app) = bare.wake().await?;
-                    row.sidecar.push(Wake::of(sidecar, || Ok(())));
-                    row.app.push(Wake::of(app, || Ok(())));
+                    row.sidecar.push(Timed::of(sidecar, || Ok(())));
+                    row.app.push(Timed::of(app, || Ok(())));
                     // At once, or its end falls into the others' beginning.
                     bare.sleep().await?;
                 }

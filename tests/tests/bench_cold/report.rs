@@ -1,24 +1,15 @@
 //! What people and programs get to read of it.
 
-use std::{fmt::Write as _, fs, path::Path, ptr, time::Duration};
+use std::{fmt::Write as _, ptr, time::Duration};
 
-use anyhow::Context;
 use serde_json::{Value, json};
-use stillwake_e2e::binaries;
-
-use super::{
-    COOLDOWN, POLLING,
-    breakdown::Breakdown,
+use stillwake_e2e::benchmark::{
+    self,
     environment::Environment,
-    summary::{Series, Spread, Wake, failures, ratios, times},
-    timeline::Step,
+    summary::{Spread, Timed, failures, ratios, times},
 };
 
-/// Relative to the folder of this crate, where its tests run.
-const PAGE: &str = "../docs/reference/benchmarks-cold.md";
-
-/// In the target folder.
-const FILE: &str = "benchmarks/cold.json";
+use super::{COOLDOWN, POLLING, breakdown::Breakdown, series::Series, timeline::Step};
 
 /// All that is to be told.
 pub(super) struct Report {
@@ -29,7 +20,7 @@ pub(super) struct Report {
 
 impl Report {
     /// Returns the rows of the table: what it is, and its times.
-    fn rows(&self) -> [(&'static str, &[Wake]); 4] {
+    fn rows(&self) -> [(&'static str, &[Timed]); 4] {
         [
             ("Stillwake, first request to answer", &self.series.stillwake),
             ("HTTP Add-on, first request to answer", &self.series.add_on),
@@ -58,7 +49,7 @@ impl Report {
             let time = |pick: fn(Spread) -> f64| {
                 times(wakes).map_or_else(none, |spread| format!("{:.3} s", pick(spread)))
             };
-            let over = |others: &[Wake]| {
+            let over = |others: &[Timed]| {
                 if ptr::eq(wakes, others) {
                     return "1".to_owned();
                 }
@@ -125,20 +116,7 @@ impl Report {
 
     /// Writes the page, and the file with every single figure.
     pub(super) fn write(&self) -> anyhow::Result<()> {
-        let file = binaries::target()?.join(FILE);
-        for (path, text) in [
-            (Path::new(PAGE), self.page()),
-            (&file, format!("{:#}\n", self.json())),
-        ] {
-            let folder = path.parent().context("a path without a folder")?;
-            fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
-            fs::write(path, text).with_context(|| format!("writing {}", path.display()))?;
-        }
-        eprintln!(
-            "Written to docs/reference/benchmarks-cold.md; every single figure is in {}",
-            file.display()
-        );
-        Ok(())
+        benchmark::write("cold", &self.page(), &self.json())
     }
 
     fn page(&self) -> String {

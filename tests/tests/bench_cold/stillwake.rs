@@ -4,12 +4,13 @@ use std::{net::SocketAddr, time::Duration};
 
 use anyhow::ensure;
 use stillwake_e2e::{
+    benchmark::summary::Timed,
     client,
     cluster::{Namespace, scaling::Scaling, stillwake::Stillwake, zero},
 };
 use tokio::time::Instant;
 
-use super::{COOLDOWN, PATH, POLLING, check, summary::Wake, timeline::Timeline};
+use super::{COOLDOWN, PATH, POLLING, check, timeline::Timeline};
 
 const NAME: &str = "stillwake";
 
@@ -37,12 +38,12 @@ impl Sleeper {
     }
 
     /// Sends the first request and returns how long it takes until the answer is complete, and until each step in between.
-    pub(super) async fn wake(&self, round: usize) -> anyhow::Result<(Wake, Vec<Duration>)> {
+    pub(super) async fn wake(&self, round: usize) -> anyhow::Result<(Timed, Vec<Duration>)> {
         let timeline = Timeline::begin(&self.namespace, NAME).await?;
         let begun = Instant::now();
         let answer = client::get_as(self.service, PATH, round as u64).await;
         let took = begun.elapsed();
-        let wake = Wake::of(took, || {
+        let wake = Timed::of(took, || {
             let answer = answer?;
             check(&answer, round as u64)?;
             ensure!(answer.cold_start().is_some(), "it did not wait");

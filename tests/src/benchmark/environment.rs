@@ -4,13 +4,12 @@ use std::{fmt, fs};
 
 use anyhow::Context;
 use serde::Serialize;
-use stillwake_e2e::cluster::Namespace;
 
-use super::add_on;
+use crate::cluster::{Namespace, http_add_on};
 
 /// The machine and the versions of what runs on it.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Environment {
+pub struct Environment {
     stillwake: String,
     http_add_on: String,
     keda: String,
@@ -25,7 +24,12 @@ pub(super) struct Environment {
 }
 
 impl Environment {
-    pub(super) async fn begin(namespace: &Namespace) -> anyhow::Result<Self> {
+    /// Reads it, before anything is measured.
+    ///
+    /// # Errors
+    ///
+    /// When the HTTP Add-on is not installed, or the machine does not say what it is.
+    pub async fn begin(namespace: &Namespace) -> anyhow::Result<Self> {
         let running = namespace.cluster().running()?;
         let memory: f64 = field("/proc/meminfo", "MemTotal")?
             .trim_end_matches(" kB")
@@ -33,7 +37,7 @@ impl Environment {
         let kernel = read("/proc/sys/kernel/osrelease")?;
         Ok(Self {
             stillwake: env!("CARGO_PKG_VERSION").to_owned(),
-            http_add_on: add_on::version(namespace).await?,
+            http_add_on: http_add_on::version(namespace).await?,
             keda: running.keda().to_owned(),
             kubernetes: running.kubernetes().to_owned(),
             nodes: running.nodes().len(),
@@ -47,7 +51,12 @@ impl Environment {
         })
     }
 
-    pub(super) fn end(&mut self) -> anyhow::Result<()> {
+    /// Reads the load once more, after it.
+    ///
+    /// # Errors
+    ///
+    /// When the machine does not say.
+    pub fn end(&mut self) -> anyhow::Result<()> {
         self.load.push(load()?);
         Ok(())
     }

@@ -10,13 +10,15 @@ use stillwake_e2e::{
         self, Failure,
         history::History,
         scene::{Scene, WEB},
-        stillwake::Stillwake,
+        stillwake::{Component, Stillwake},
     },
     ledger::Ledger,
     load::Load,
     settings::setting,
 };
 use tokio::time::Instant;
+
+use crate::{are_asked_for, hpa};
 
 /// How many steps follow each other, instead of [`FEW`].
 const STEPS: &str = "STILLWAKE_BURSTS";
@@ -35,6 +37,7 @@ fn a_load_step_is_answered_without_going_too_far() -> Result<(), Failure> {
         let (_, service) = Scene::web().start(namespace).await?;
         scaling.start(namespace, &stillwake).await?;
         let ledger = Ledger::default();
+        let written = hpa::writes(namespace, WEB).await?;
         let base = Load::new(service, ledger.clone());
         base.steady(5, TIME);
         let mut times = Vec::new();
@@ -58,6 +61,19 @@ fn a_load_step_is_answered_without_going_too_far() -> Result<(), Failure> {
             ensure!(most == Some(8), "step {step}: {most:?} replicas at most");
         }
         base.finish().await;
+        let writes = hpa::writes(namespace, WEB).await? - written;
+        let at_once = are_asked_for(namespace)?;
+        eprintln!("the HPA was written {writes} times");
+        if at_once {
+            // One for each step, and one where a stream is opened anew on an aggregator that has not moved the target.
+            let most = 3 * i64::try_from(count)?;
+            ensure!((1..=most).contains(&writes), "{writes} in {count} steps");
+        } else {
+            ensure!(writes == 0, "{writes} writes that nobody follows");
+            for state in stillwake.states(Component::Aggregator).await?.values() {
+                ensure!(state["bursts"]["spec_streams"] == 0, "{state}");
+            }
+        }
         times.sort();
         let verdict = ledger.verdict();
         eprintln!(

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Measures cold starts under Stillwake, under KEDA's HTTP Add-on and without either, in turn: on the cluster that runs, or
-# on one of its own, which ends with it. The Add-on is built and installed for that, and removed again.
+# Measures Stillwake beside KEDA's HTTP Add-on, in turn: on the cluster that runs, or on one of its own, which ends with it.
+# The Add-on is built and installed for that, and removed again. The argument is the benchmark, a test of stillwake-e2e.
 #
-# Called by `make bench-cold`, with the harness's command in TEST_CLUSTER.
+# Called by `make bench-cold` and `make bench-burst`, with the harness's command in TEST_CLUSTER.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 give_up() {
-    echo "the benchmark of cold starts needs a Kubernetes of its own: $1" >&2
+    echo "this benchmark needs a Kubernetes of its own: $1" >&2
     exit 1
 }
 [ "$(uname -s)" = Linux ] || give_up "that is made of Linux namespaces"
@@ -24,4 +24,4 @@ fi
 make --no-print-directory cluster-images
 # shellcheck disable=SC2086
 $TEST_CLUSTER http-add-on
-cargo test --locked -p stillwake-e2e --features cluster --test bench_cold cold_starts -- --nocapture
+cargo test --locked -p stillwake-e2e --features cluster --test "$1" beside_the_http_add_ons -- --nocapture
