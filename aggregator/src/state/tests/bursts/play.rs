@@ -37,6 +37,13 @@ impl Played {
         self.replicas.last().unwrap().1
     }
 
+    /// How often they went down after up, or up after down.
+    pub(super) fn turns(&self) -> usize {
+        let rises = self.replicas.windows(2).map(|pair| pair[0].1 < pair[1].1);
+        let rises: Vec<_> = rises.collect();
+        rises.windows(2).filter(|pair| pair[0] != pair[1]).count()
+    }
+
     /// When there were that many for the first time.
     pub(super) fn reached(&self, replicas: usize) -> u64 {
         let found = self.replicas.iter().find(|(_, count)| *count >= replicas);
@@ -158,6 +165,12 @@ pub(super) fn play(play: Play, milliseconds: u64, shape: impl Fn(u64) -> u64) ->
 pub(super) fn assert_spaced(played: &Played) {
     let gaps = played.asked.windows(2).map(|pair| pair[1] - pair[0]);
     assert!(gaps.into_iter().all(|gap| gap >= 3_000), "{played:?}");
+}
+
+/// Fails if replicas changed their direction more often.
+#[track_caller]
+pub(super) fn assert_turns(played: &Played, most: usize) {
+    assert!(played.turns() <= most, "{played:?}");
 }
 
 /// A number that looks random, from 0 to 1.
