@@ -1,14 +1,18 @@
 //! A plain HTTP/1.1 client: one connection at a time, nothing retried, nothing pooled.
 //!
-//! Retrying would hide exactly the losses that the suites look for.
+//! Retrying would hide exactly the losses that the suites look for. A request of which a connection has taken nothing is
+//! given back, since that connection ended before: the caller knows whether it had served others.
 
 use std::{convert::Infallible, net::SocketAddr, time::Duration};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, StatusCode, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, combinators::BoxBody};
-use hyper::client::conn::http1::{self, SendRequest};
+use hyper::{
+    body::Incoming,
+    client::conn::http1::{self, SendRequest},
+};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
@@ -56,14 +60,26 @@ impl Connection {
     /// # Errors
     ///
     /// Fails when the connection ends first.
-    pub async fn start(
+    pub async fn start(&mut self, request: Request<Body>) -> anyhow::Result<Response<Incoming>> {
+        self.start_unless_closed(request)
+            .await?
+            .map_err(|_unsent| anyhow!("the connection was closed before the request"))
+    }
+
+    /// The same, but gives the request back if the connection was closed before a byte of it was written.
+    async fn start_unless_closed(
         &mut self,
         mut request: Request<Body>,
-    ) -> anyhow::Result<http::Response<hyper::body::Incoming>> {
+    ) -> anyhow::Result<Result<Response<Incoming>, Request<Body>>> {
         let host = self.address.to_string().parse()?;
         request.headers_mut().entry(header::HOST).or_insert(host);
-        let answer = self.sender.send_request(request).await;
-        answer.context("no answer's head came")
+        match self.sender.try_send_request(request).await {
+            Ok(answer) => Ok(Ok(answer)),
+            Err(mut error) => match error.take_message() {
+                Some(unsent) => Ok(Err(unsent)),
+                None => Err(error.into_error()).context("no answer's head came"),
+            },
+        }
     }
 
     /// Sends a request and reads the answer to its end.
@@ -72,12 +88,21 @@ impl Connection {
     ///
     /// Fails when the connection ends first; the message says whether the head had come.
     pub async fn send(&mut self, request: Request<Body>) -> anyhow::Result<Answer> {
-        let (head, body) = self.start(request).await?.into_parts();
-        let body = body.collect().await.context("the answer's body was cut")?;
-        Ok(Answer {
-            status: head.status,
-            headers: head.headers,
-            body: body.to_bytes(),
+        Answer::read(self.start(request).await?).await
+    }
+
+    /// The same, but gives the request back if the connection was closed before a byte of it was written.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::send`].
+    pub async fn send_unless_closed(
+        &mut self,
+        request: Request<Body>,
+    ) -> anyhow::Result<Result<Answer, Request<Body>>> {
+        Ok(match self.start_unless_closed(request).await? {
+            Ok(answer) => Ok(Answer::read(answer).await?),
+            Err(unsent) => Err(unsent),
         })
     }
 }
@@ -94,6 +119,16 @@ pub struct Answer {
 }
 
 impl Answer {
+    async fn read(answer: Response<Incoming>) -> anyhow::Result<Self> {
+        let (head, body) = answer.into_parts();
+        let body = body.collect().await.context("the answer's body was cut")?;
+        Ok(Self {
+            status: head.status,
+            headers: head.headers,
+            body: body.to_bytes(),
+        })
+    }
+
     /// Value of a header, if it is there and text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
@@ -156,4 +191,43 @@ pub async fn get_as(address: SocketAddr, path: &str, id: u64) -> anyhow::Result<
     let close = header::HeaderValue::from_static("close");
     request.headers_mut().insert(header::CONNECTION, close);
     Connection::open(address).await?.send(request).await
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_closed_connection_did_not_take_comes_back_and_what_it_took_does_not() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = [0; 4096];
+            let _ = stream.read(&mut head).await.unwrap();
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+            stream.write_all(answer).await.unwrap();
+            drop(stream);
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut head).await.unwrap();
+        });
+        let get = |id| request(Method::GET, "/", id, whole(""));
+        let mut connection = Connection::open(address).await.unwrap();
+        assert!(connection.send(get(1)).await.is_ok());
+        while connection.is_reusable().await {
+            tokio::task::yield_now().await;
+        }
+        let unsent = connection.send_unless_closed(get(2)).await.unwrap();
+        assert_eq!(unsent.unwrap_err().headers()[REQUEST_ID], "2");
+
+        let mut connection = Connection::open(address).await.unwrap();
+        let taken = connection.send_unless_closed(get(3)).await;
+        assert!(taken.is_err(), "{taken:?}");
+        server.await.unwrap();
+    }
 }

@@ -22,6 +22,8 @@ pub struct Entry {
     pub kind: &'static str,
     /// When it was about to be sent.
     pub sent: Instant,
+    /// Whether the connection that was kept for it was closed before a byte of it was written, so that it took another.
+    pub closed_before: bool,
     /// When it ended; `None` while it has not.
     pub ended: Option<Instant>,
     /// How it ended; `None` while it has not.
@@ -47,11 +49,19 @@ impl Ledger {
             Entry {
                 kind,
                 sent: Instant::now(),
+                closed_before: false,
                 ended: None,
                 outcome: None,
             },
         );
         id
+    }
+
+    /// Notes that a request found the connection closed that was kept for it, and takes another.
+    pub fn note_closed_before(&self, id: u64) {
+        if let Some(entry) = self.entries.lock().get_mut(&id) {
+            entry.closed_before = true;
+        }
     }
 
     /// Closes the account of a request.
@@ -103,6 +113,7 @@ impl Ledger {
         for (id, entry) in &*self.entries.lock() {
             let kind = verdict.kinds.entry(entry.kind).or_default();
             kind.0 += 1;
+            verdict.closed_before += u64::from(entry.closed_before);
             match &entry.outcome {
                 Some(Outcome::Answered(_)) => kind.1 += 1,
                 Some(Outcome::Failed(reason)) => {
@@ -129,7 +140,9 @@ pub struct Verdict {
     pub kinds: BTreeMap<&'static str, (u64, u64)>,
     /// Why each of the others was not answered.
     pub failed: BTreeMap<u64, String>,
-    /// How many of those have not ended.
+    /// How many found the connection closed that was kept for them.
+    pub closed_before: u64,
+    /// How many of those that failed have not ended.
     unended: usize,
 }
 
@@ -164,6 +177,13 @@ impl fmt::Display for Verdict {
         write!(formatter, "{} of {} answered", self.answered(), self.sent())?;
         for (kind, (sent, answered)) in &self.kinds {
             write!(formatter, "; {kind} {answered} of {sent}")?;
+        }
+        if self.closed_before > 0 {
+            let count = self.closed_before;
+            write!(
+                formatter,
+                "; {count} took a new connection, the kept one was closed in that moment"
+            )?;
         }
         for (id, reason) in self.failed.iter().take(20) {
             write!(formatter, "\n  request {id}, {reason}")?;

@@ -180,13 +180,13 @@ impl Client {
         let answer = match kind {
             Kind::KeepAlive(length) => {
                 let answer = self
-                    .send_kept(get(&format!("/bytes?length={length}")))
+                    .send_kept(id, get(&format!("/bytes?length={length}")))
                     .await?;
                 check_body(&answer, id, length)?;
                 answer
             }
             Kind::Slow(time) => {
-                let answer = self.send_kept(get(&slow_path(time))).await?;
+                let answer = self.send_kept(id, get(&slow_path(time))).await?;
                 check_body(&answer, id, SLOW_LENGTH)?;
                 answer
             }
@@ -227,16 +227,22 @@ impl Client {
         Ok(Some(answer))
     }
 
-    async fn send_kept(&mut self, request: Request<Body>) -> anyhow::Result<Answer> {
-        if let Some(kept) = &mut self.kept
-            && !kept.is_reusable().await
+    /// Sends on the connection that was kept, or on a new one where that was closed between two requests: a server may do
+    /// that at any time (RFC 9112, section 9.3.1), and clients know by themselves that nothing of theirs was taken.
+    async fn send_kept(&mut self, id: u64, mut request: Request<Body>) -> anyhow::Result<Answer> {
+        if let Some(mut kept) = self.kept.take()
+            && kept.is_reusable().await
         {
-            self.kept = None;
+            match kept.send_unless_closed(request).await? {
+                Ok(answer) => {
+                    self.kept = Some(kept);
+                    return Ok(answer);
+                }
+                Err(unsent) => request = unsent,
+            }
+            self.ledger.note_closed_before(id);
         }
-        let mut connection = match self.kept.take() {
-            Some(kept) => kept,
-            None => Connection::open(self.target).await?,
-        };
+        let mut connection = Connection::open(self.target).await?;
         let answer = connection.send(request).await?;
         self.kept = Some(connection);
         Ok(answer)

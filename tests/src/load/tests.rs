@@ -6,7 +6,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::{app, wait};
+use crate::{app, client::request, wait};
 
 async fn listener() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
