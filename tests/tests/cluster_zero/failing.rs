@@ -176,9 +176,15 @@ impl Broken {
 
     /// Refuses at the deadline, and after some of them at once.
     async fn refuses(&self, namespace: &Namespace) -> anyhow::Result<()> {
-        let asked = Instant::now();
-        let first = refusal(client::get(self.service, "/").await?)?;
-        let took = asked.elapsed();
+        // kube-proxy hears of the slices within its own pace, and refuses until then.
+        let what = format!("an answer for {}", self.name);
+        let (first, took) = wait::until(&what, watching::PATIENCE, async || {
+            let asked = Instant::now();
+            let answer = client::get(self.service, "/").await?;
+            anyhow::Ok((answer, asked.elapsed()))
+        })
+        .await?;
+        let first = refusal(first)?;
         ensure!(
             first.header("retry-after").is_some(),
             "{}: no Retry-After: {:?}",

@@ -13,6 +13,7 @@ use kube::{
     Api, ResourceExt,
     api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams},
     core::GroupVersionKind,
+    runtime::watcher,
 };
 use serde_json::{Value, json};
 use stillwake_e2e::{
@@ -83,7 +84,7 @@ async fn sleeps_and_wakes(
     let controller = Controller::start(namespace, group).await?;
     let values = [("group", group), ("scaler", &stillwake.scaler_address())];
     namespace.apply(MANIFEST, &values).await?;
-    controller.until_asleep().await?;
+    controller.until_asleep(namespace).await?;
     zero::until_served(namespace, NAME, true).await?;
     let service = web::cluster_address(namespace, NAME).await?;
     let answer = client::get(service, "/bytes?length=100").await?;
@@ -94,7 +95,7 @@ async fn sleeps_and_wakes(
         answer.headers,
         answer.text()
     );
-    controller.until_asleep().await?;
+    controller.until_asleep(namespace).await?;
     zero::until_served(namespace, NAME, true).await
 }
 
@@ -164,11 +165,20 @@ impl Controller {
         })
     }
 
-    async fn until_asleep(&self) -> anyhow::Result<()> {
+    /// Waits until none is wanted and the last pod is gone.
+    async fn until_asleep(&self, namespace: &Namespace) -> anyhow::Result<()> {
         watching::until(&self.gadgets, NAME, "sleep", |gadget| {
             let gadget = gadget.ok_or("there is none")?;
             let is_asleep = replicas(gadget) == 0 && gadget.data["status"]["replicas"] == 0;
             is_asleep.then_some(()).ok_or("it is awake")
+        })
+        .await?;
+        let selected = watcher::Config::default().labels("app=gadget");
+        let what = "the end of the pods";
+        watching::until_all::<Pod, _, _>(&namespace.api(), selected, what, |pods| {
+            pods.is_empty()
+                .then_some(())
+                .ok_or_else(|| watching::phases(pods))
         })
         .await
     }
