@@ -41,6 +41,13 @@ const NAMED: [(&str, &str); 1] = [(
     "what does not begin with the preface is HTTP/1.1, spoken on the same port, and is answered with 400",
 )];
 
+/// Those that may fail or pass, each with its reason.
+const EITHER: [(&str, &str); 1] = [(
+    r#"package="http2/7" classname="Sends a RST_STREAM frame with unknown error code""#,
+    "the activator, which has handed a stream over, says GOAWAY with a PING of its own (RFC 9113 §6.8), and h2spec takes \
+     whichever PING comes first for the answer to its own",
+)];
+
 /// h2spec and the server that it asks, or nothing where Go isn't installed.
 async fn programs() -> Option<[PathBuf; 2]> {
     if !tools::are_installed(&["go"], "h2spec").await.unwrap() {
@@ -99,7 +106,10 @@ async fn every_case_passes_against_the_activator_or_is_named() {
     assert!(outcomes.len() > 100, "h2spec did not get far: {outcomes:?}");
     let failed = outcomes.iter();
     let failed = failed.filter(|(_, outcome)| **outcome == Outcome::Failed);
-    let failed: Vec<_> = failed.map(|(case, _)| case.as_str()).collect();
+    let failed = failed.map(|(case, _)| case.as_str());
+    let failed: Vec<_> = failed
+        .filter(|failed| EITHER.iter().all(|(case, _)| case != failed))
+        .collect();
     let named = NAMED.map(|(case, _)| case);
     assert_eq!(failed, named);
 }
@@ -151,7 +161,8 @@ async fn run(h2spec: &Path, server: SocketAddr, report: &Path) -> Outcomes {
         .unwrap();
     // Its status says whether all passed, which is the server's business.
     let told = String::from_utf8_lossy(&output.stdout);
-    let report = std::fs::read_to_string(report);
+    // It quotes what it was sent, whatever bytes these are.
+    let report = std::fs::read(report).map(|report| String::from_utf8_lossy(&report).into_owned());
     outcomes(&report.unwrap_or_else(|error| panic!("no report ({error}); h2spec said:\n{told}")))
 }
 

@@ -145,7 +145,7 @@ async fn an_app_with_tls_of_its_own_wakes_and_sleeps() {
     stillwake.stop().await.unwrap();
 }
 
-/// MariaDB's client, asking one thing over a connection of its own.
+/// The database's client, asking one thing over a connection of its own.
 fn query(address: SocketAddr, statement: &str) -> Command {
     let mut command = Command::new("mariadb");
     command

@@ -1,7 +1,7 @@
 //! What is not HTTP/1.1 at zero: gRPC, an app with TLS of its own, and a database that speaks first. Their programs are
 //! those of this machine, which its nodes share.
 
-use std::{net::SocketAddr, path::Path, process::Stdio};
+use std::{net::SocketAddr, process::Stdio};
 
 use anyhow::{Context, ensure};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
@@ -10,7 +10,7 @@ use stillwake_e2e::{
     cluster::{self, Failure, IMAGE, Namespace, stillwake::Stillwake, watching, web, zero},
     tools, wait,
 };
-use tokio::{process::Command, time::timeout};
+use tokio::{net::TcpStream, process::Command, time::timeout};
 
 /// The port of all of these apps.
 const PORT: u16 = 8080;
@@ -21,22 +21,24 @@ const NAME: &str = "app.test";
 /// What programs of this machine take to run.
 const SYSTEM: [&str; 3] = ["/usr", "/lib", "/lib64"];
 
-/// Puts an app of this machine's to sleep, and returns where its Service answers.
+/// Puts an app of this machine's to sleep, and returns where its Service answers. `own` is the source of the volume that it
+/// finds at `/own`.
 async fn asleep(
     namespace: &Namespace,
     stillwake: &Stillwake,
     name: &str,
     command: &[&str],
-    folder: Option<&Path>,
+    own: Option<Value>,
 ) -> anyhow::Result<SocketAddr> {
     let mut mounts = vec![json!({"name": "data", "mountPath": "/data"})];
     let mut volumes = vec![json!({"name": "data", "emptyDir": {}})];
-    let system = SYSTEM.iter().map(|path| (Path::new(path), *path));
-    let own = folder.map(|folder| (folder, "/own"));
-    for (number, (from, to)) in system.chain(own).enumerate() {
-        let volume = format!("host-{number}");
-        mounts.push(json!({"name": volume, "mountPath": to, "readOnly": true}));
-        volumes.push(json!({"name": volume, "hostPath": {"path": from, "type": "Directory"}}));
+    let system = SYSTEM.map(|path| (path, json!({"hostPath": {"path": path}})));
+    let own = own.map(|source| ("/own", source));
+    for (number, (path, mut volume)) in system.into_iter().chain(own).enumerate() {
+        let name = format!("volume-{number}");
+        mounts.push(json!({"name": name, "mountPath": path, "readOnly": true}));
+        volume["name"] = json!(name);
+        volumes.push(volume);
     }
     let container = json!({
         "name": "app", "image": IMAGE, "imagePullPolicy": "Never", "command": command,
@@ -64,7 +66,12 @@ async fn asleep(
     let scaling = zero::scaling(name, &[("targetConcurrency", "10")]);
     scaling.start(namespace, stillwake).await?;
     zero::until_asleep(namespace, name).await?;
-    web::cluster_address(namespace, name).await
+    let service = web::cluster_address(namespace, name).await?;
+    // kube-proxy takes its time. Such a connection wakes nobody.
+    let connect = || TcpStream::connect(service);
+    wait::until("a Service that accepts", watching::PATIENCE, connect).await?;
+    zero::ensure_asleep(namespace, name).await?;
+    Ok(service)
 }
 
 /// Runs a client to its end, and returns what it says.
@@ -131,13 +138,19 @@ fn an_app_with_tls_of_its_own_wakes_and_sleeps() -> Result<(), Failure> {
             return Ok(());
         }
         let stillwake = Stillwake::with_defaults(namespace).await?;
-        let folder = tempfile::tempdir()?;
         let CertifiedKey { cert, signing_key } = generate_simple_self_signed([NAME.to_owned()])?;
-        let [key, certificate] = ["key", "certificate"].map(|name| folder.path().join(name));
-        std::fs::write(&key, signing_key.serialize_pem())?;
+        let files = json!({
+            "secure.js": include_str!("../servers/secure.js").replace("127.0.0.1", "0.0.0.0"),
+            "key": signing_key.serialize_pem(),
+            "certificate": cert.pem(),
+        });
+        let files = json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "secure"}, "data": files,
+        });
+        namespace.apply(&files.to_string(), &[]).await?;
+        let folder = tempfile::tempdir()?;
+        let certificate = folder.path().join("certificate");
         std::fs::write(&certificate, cert.pem())?;
-        let script = include_str!("../servers/secure.js").replace("127.0.0.1", "0.0.0.0");
-        std::fs::write(folder.path().join("secure.js"), script)?;
         let port = PORT.to_string();
         let command = [
             "/usr/bin/node",
@@ -151,7 +164,7 @@ fn an_app_with_tls_of_its_own_wakes_and_sleeps() -> Result<(), Failure> {
             &stillwake,
             "secure",
             &command,
-            Some(folder.path()),
+            Some(json!({"configMap": {"name": "secure"}})),
         )
         .await?;
         let ask = async |version: &str| {
@@ -194,8 +207,9 @@ fn grpc_calls_wake_and_sleep() -> Result<(), Failure> {
         let (folder, name) = (server.parent(), server.file_name());
         let name = name.and_then(|name| name.to_str());
         let program = format!("/own/{}", name.context("the server has no name")?);
+        let own = folder.map(|folder| json!({"hostPath": {"path": folder}}));
         let port = format!("--port={PORT}");
-        let service = asleep(namespace, &stillwake, "calls", &[&program, &port], folder).await?;
+        let service = asleep(namespace, &stillwake, "calls", &[&program, &port], own).await?;
         for case in [
             "large_unary",
             "client_streaming",

@@ -8,7 +8,7 @@ const options = { allowHTTP1: true, key: readFileSync(key), cert: readFileSync(c
 const server = createSecureServer(options, (request, response) => {
   let length = 0;
   request.on("data", (piece) => (length += piece.length));
-  request.on("end", () => response.end(`${request.httpVersion} ${length}`));
+  request.on("end", () => response.end(request.httpVersion + " " + length));
 });
 server.listen(Number(port), "127.0.0.1");
 process.on("SIGTERM", () => process.exit());
