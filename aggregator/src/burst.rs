@@ -20,8 +20,12 @@ use crate::history::{Moment, span};
 /// Load off its target by less than this part is left alone by the HPA.
 const TOLERANCE: f64 = 1.1;
 
-/// How long a look that was asked for may take. The HPA's and KEDA's queues are short: it takes a tenth of a second.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a look that was asked for may take. It takes a tenth of a second where KEDA has nothing else to do.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How many looks are waited for at a time. KEDA reconciles 5 `ScaledObject`s at once by default and sends 20 requests a second
+/// to the API server, whatever they are for: more would wait there, and look as if they did not follow.
+const MOST_ASKED: usize = 5;
 
 /// Longest wait for a level that goes on rising.
 const SETTLE_LIMIT: Duration = Duration::from_millis(300);
@@ -262,8 +266,13 @@ impl Burst {
             }
             return Step::WaitUntil(retry);
         }
-        if !shared.belief.is_proven() && shared.asked > 0 {
-            // One at a time while nobody knows whether it is of any use. Decided again when that one is settled.
+        // One at a time while nobody knows whether it is of any use. Decided again when one is settled.
+        let most = if shared.belief.is_proven() {
+            MOST_ASKED
+        } else {
+            1
+        };
+        if shared.asked >= most {
             return Step::WaitUntil(now + span(PATIENCE));
         }
         let slot = *self.slot.get_or_insert_with(|| {

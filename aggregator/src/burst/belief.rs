@@ -13,15 +13,18 @@ const FIRST: u32 = 1;
 /// Doubt at which nothing is asked for any more.
 const LOST: u32 = 4;
 
-/// How long after that it is tried again.
-const RETRY: Duration = Duration::from_mins(10);
+/// How long after that it is tried again: soon at first, as KEDA may have been busy, and then after twice as long each time.
+const FIRST_RETRY: Duration = Duration::from_mins(2);
+const LAST_RETRY: Duration = Duration::from_mins(10);
 
 /// Grows with each look that did not follow, and shrinks with each that did: on an old Kubernetes one follows by chance
-/// in seven, since the HPA looks every 15 s by itself.
+/// in five, since the HPA looks every 15 s by itself.
 #[derive(Debug)]
 pub(crate) struct Belief {
     doubt: u32,
     retry: Moment,
+    /// How long it is waited for the next trial.
+    interval: Duration,
     lost_before: bool,
 }
 
@@ -30,6 +33,7 @@ impl Default for Belief {
         Self {
             doubt: FIRST,
             retry: 0,
+            interval: FIRST_RETRY,
             lost_before: false,
         }
     }
@@ -62,6 +66,9 @@ impl Belief {
     /// A look followed.
     pub(crate) fn followed(&mut self) {
         self.doubt = self.doubt.saturating_sub(1);
+        if self.is_proven() {
+            self.interval = FIRST_RETRY;
+        }
     }
 
     /// No look followed. Returns true if belief was lost by that for the first time.
@@ -70,7 +77,8 @@ impl Belief {
         if !self.is_lost() {
             return false;
         }
-        self.retry = now + span(RETRY);
+        self.retry = now + span(self.interval);
+        self.interval = (2 * self.interval).min(LAST_RETRY);
         !std::mem::replace(&mut self.lost_before, true)
     }
 
@@ -95,18 +103,22 @@ mod tests {
         assert!(!belief.disappointed(1) && !belief.disappointed(2));
         assert_eq!(belief.allows(3), Ok(()));
         assert!(belief.disappointed(3));
-        let retry = 3 + span(RETRY);
+        let retry = 3 + span(FIRST_RETRY);
         assert_eq!(belief.allows(retry - 1), Err(retry));
         assert_eq!(belief.allows(retry), Ok(()));
         assert!(!belief.disappointed(retry), "that is no news");
-        assert_eq!(belief.allows(retry + 1), Err(retry + span(RETRY)));
+        assert_eq!(belief.allows(retry + 1), Err(retry + 2 * span(FIRST_RETRY)));
+        for _ in 0..10 {
+            belief.disappointed(retry);
+        }
+        assert_eq!(belief.allows(retry), Err(retry + span(LAST_RETRY)));
     }
 
     #[test]
     fn one_that_follows_by_chance_does_not_keep_belief_up() {
         let mut belief = Belief::default();
-        for look in 1..=40 {
-            if look % 7 == 0 {
+        for look in 1..=44 {
+            if look % 5 == 0 {
                 belief.followed();
             } else {
                 belief.disappointed(look);

@@ -94,7 +94,7 @@ fn a_step_is_asked_for_once_it_lasts_and_once() {
     world.pass(150_000);
     world.ask();
     assert!(world.burst.is_moved());
-    assert_eq!(world.step(), Step::WaitUntil(world.now + 2 * SECOND));
+    assert_eq!(world.step(), Step::WaitUntil(world.now + 3 * SECOND));
     world.pass(SECOND / 10);
     assert_eq!(world.looked(80.0), Settled::Followed);
     assert_eq!(world.looked(80.0), Settled::Nothing);
@@ -203,12 +203,12 @@ fn it_stops_when_looks_do_not_follow_tells_it_once_and_tries_again_later() {
     for settled in [Settled::Unread, Settled::Unread, Settled::Lost] {
         world.load(80);
         world.ask();
-        world.pass(2 * SECOND);
+        world.pass(3 * SECOND);
         assert_eq!(world.settle(), settled);
         world.forget();
     }
     assert_eq!(world.outcome("unread"), 3);
-    assert!(matches!(world.load(80), Step::WaitUntil(at) if at > world.now + 60 * SECOND));
+    assert!(matches!(world.load(80), Step::WaitUntil(at) if at > world.now + 50 * SECOND));
     world.step();
     assert_eq!(world.outcome("stopped"), 1, "counted once");
     world.forget();
@@ -231,7 +231,7 @@ fn one_object_that_is_not_looked_at_does_not_stop_others() {
     for settled in [Settled::Unread, Settled::Unread, Settled::LostHere] {
         world.load(80);
         world.ask();
-        world.pass(2 * SECOND);
+        world.pass(3 * SECOND);
         assert_eq!(world.settle(), settled);
         world.shared.belief.followed();
         world.forget();
@@ -253,6 +253,28 @@ fn until_a_look_has_followed_only_one_is_waited_for() {
     one.looked(80.0);
     other.shared = one.shared;
     assert_eq!(other.step(), Step::Ask);
+}
+
+#[test]
+fn only_a_few_are_waited_for_at_a_time() {
+    let mut shared = shared(20);
+    shared.belief.followed();
+    let mut worlds: Vec<_> = (0..20).map(|_| World::new()).collect();
+    let mut asked = 0;
+    for world in &mut worlds {
+        std::mem::swap(&mut world.shared, &mut shared);
+        if world.load(80) == Step::Ask {
+            world.ask();
+            asked += 1;
+        }
+        std::mem::swap(&mut world.shared, &mut shared);
+    }
+    assert_eq!(asked, MOST_ASKED);
+    std::mem::swap(&mut worlds[0].shared, &mut shared);
+    worlds[0].looked(80.0);
+    std::mem::swap(&mut worlds[0].shared, &mut shared);
+    std::mem::swap(&mut worlds[10].shared, &mut shared);
+    assert_eq!(worlds[10].step(), Step::Ask);
 }
 
 #[test]
