@@ -1,16 +1,13 @@
 //! KEDA's side of the external scaler: one connection, streams that wait for wake-ups, and questions at a fixed rate.
 
-use std::{
-    sync::Arc,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, thread, time::Duration};
 
 use anyhow::Context as _;
 use parking_lot::Mutex;
 use stillwake_proto::scaler::{
     GetMetricsRequest, IsActiveResponse, external_scaler_client::ExternalScalerClient,
 };
+use tokio::time::Instant;
 use tonic::{Code, Status, Streaming, transport::Channel};
 
 use crate::fleet::Fleet;
@@ -120,10 +117,13 @@ impl Keda {
         // A thread of its own, because the runtime's clock has steps of a millisecond.
         let asking = move || {
             let begun = Instant::now();
-            let count = (duration.as_secs_f64() * f64::from(rate)) as u32;
             let mut asked = Vec::new();
-            for number in 0..count {
-                let due = begun + Duration::from_secs(1) * number / rate;
+            for number in 0.. {
+                let after = Duration::from_secs(1) * number / rate;
+                if after >= duration {
+                    break;
+                }
+                let due = begun + after;
                 thread::sleep(due.saturating_duration_since(Instant::now()));
                 let index = number as usize % fleet.workloads;
                 let (keda, collected) = (keda.clone(), Arc::clone(&collected));

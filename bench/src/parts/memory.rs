@@ -44,7 +44,7 @@ pub(super) const PARTS: [Part; 1] = [Part {
 
 async fn run(context: &Context) -> anyhow::Result<Vec<Row>> {
     let asked = context.memory_time;
-    let time = asked.unwrap_or(context.pick(Duration::from_secs(60), Duration::from_secs(30)));
+    let time = asked.unwrap_or(context.pick(Duration::from_mins(1), Duration::from_secs(30)));
     let mut stage = Stage::start(context).await?;
     let subjects = stage.subjects()?;
     let begun = Instant::now();

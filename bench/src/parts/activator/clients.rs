@@ -16,7 +16,7 @@ const REQUEST: &[u8] =
     b"GET /1024 HTTP/1.1\r\nHost: web.bench\r\nUser-Agent: bench/1\r\nAccept: */*\r\nConnection: close\r\n\r\n";
 
 /// Longest that an answer may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Connects and writes a request.
 pub(in crate::parts) async fn request(address: SocketAddr) -> anyhow::Result<TcpStream> {

@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// Longest that so many may take to be held.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What it is compared with: as many that ask the backend at one moment.
 const DIRECT: &str = "direct crowd";

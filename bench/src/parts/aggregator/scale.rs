@@ -14,7 +14,7 @@ use crate::{
     fleet::Fleet,
     keda::{CONCURRENCY, Keda, REQUEST_RATE},
     process,
-    roles::{Role, child::Playing, reader},
+    roles::{Role, aggregator::Ports, child::Playing, reader},
     row::{Row, Unit},
     statistics::{Summary, percentile},
 };
@@ -39,6 +39,12 @@ const SETTLE: Duration = Duration::from_secs(4);
 
 /// How far floating point may be from a sum in microseconds, and the integral at a window's edge from an idle report.
 const ROUNDING: f64 = 1e-4;
+
+/// How long pods are busy before it is looked at what that takes.
+const STEADY: Duration = Duration::from_secs(2);
+
+/// So many pods may take 15 % of a core, in the design.
+const BUDGETED: usize = 10_000;
 
 /// What is measured.
 #[derive(Clone, Copy, Debug)]
@@ -65,18 +71,20 @@ pub(super) async fn measure(
     scale: Scale,
     case: &str,
 ) -> anyhow::Result<Measured> {
-    let fleet = Fleet::of_pods(scale.pods);
-    let (_folder, certificate) = Certificate::make()?;
     let (slices, slice) = context.pick((5, Duration::from_secs(3)), (3, Duration::from_secs(1)));
-    let mut rows = Vec::new();
-    let mut say = |measure: &str, unit, value| {
-        rows.push(Row::new(case, AGGREGATOR, measure, unit, value));
+    let (_folder, certificate) = Certificate::make()?;
+    let rig = Rig {
+        case,
+        fleet: Fleet::of_pods(scale.pods),
+        certificate,
+        slices,
+        slice,
     };
-
-    let (aggregator, ports) = rig::aggregator(fleet, &certificate, None).await?;
+    let fleet = rig.fleet;
+    let (aggregator, ports) = rig::aggregator(fleet, &rig.certificate, None).await?;
     let pid = aggregator.pid()?;
     let empty = process::memory(pid)?.resident;
-    let mut reporters = Reporters::start(fleet, ports.ingest, &certificate).await?;
+    let mut reporters = Reporters::start(fleet, ports.ingest, &rig.certificate).await?;
     let keda = Keda::connect(ports.scaler).await?;
     keda.all_known(fleet).await?;
     let mut wakes = Vec::new();
@@ -85,104 +93,138 @@ pub(super) async fn measure(
     }
 
     let connected = Instant::now();
-    let idle = cpu_share(pid, slices, slice).await?;
-    say("CPU, nothing busy", Unit::Fraction, Summary::of(&idle)?);
-    let mut exact = Vec::new();
+    let idle = rig.cpu_share(pid).await?;
+    let mut rows = vec![rig.row("CPU, nothing busy", Unit::Fraction, Summary::of(&idle)?)];
     if scale.is_exact {
         sleep_until(connected + IDLE).await;
-        exact = exactness(&keda, &mut reporters, fleet, case).await?;
+        rows.extend(exactness(&keda, &mut reporters, fleet, case).await?);
     }
 
     let before = reporters.active(BUSY).await?;
     let begun = Instant::now();
-    sleep(Duration::from_secs(2)).await;
-    let cpu = cpu_share(pid, slices, slice).await?;
-    let reports = reporters.going().await?.reports - before.reports;
-    let reports = reports as f64 / begun.elapsed().as_secs_f64();
-    say(
-        "reports taken, 30 % busy",
-        Unit::PerSecond,
-        Summary::exact(reports),
-    );
-    let busy = Summary::of(&cpu)?;
+    sleep(STEADY).await;
+    let cpu = rig.cpu_share(pid).await?;
+    let reports = (reporters.going().await?.reports - before.reports) as f64;
+    let rate = reports / begun.elapsed().as_secs_f64();
     let memory = process::memory(pid)?.resident;
-    say("memory", Unit::Bytes, Summary::exact(memory as f64));
     let each = memory.saturating_sub(empty) as f64 / scale.pods as f64;
-    say("memory for each pod", Unit::Bytes, Summary::exact(each));
-
-    let asking = slice * u32::try_from(slices)?;
-    let (answers, asked) =
-        tokio::join!(keda.ask(fleet, RATE, asking), cpu_share(pid, slices, slice));
-    let answers = answers?;
-    say(
-        "CPU, 30 % busy and 2,000 GetMetrics/s",
-        Unit::Fraction,
-        Summary::of(&asked?)?,
-    );
-    let time = |share| anyhow::Ok(Summary::exact(percentile(&answers.times, share)?));
-    say("GetMetrics at 2,000/s, p50", Unit::Seconds, time(0.5)?);
-    say("GetMetrics at 2,000/s, p99", Unit::Seconds, time(0.99)?);
-    say(
-        "GetMetrics without an answer",
-        Unit::Count,
-        Summary::exact(answers.failed as f64),
-    );
+    rows.extend([
+        rig.exactly("reports taken, 30 % busy", Unit::PerSecond, rate),
+        rig.exactly("memory", Unit::Bytes, memory as f64),
+        rig.exactly("memory for each pod", Unit::Bytes, each),
+    ]);
+    rows.extend(rig.asked(&keda, pid).await?);
     drop((wakes, keda));
 
     aggregator.kill().await?;
-    let (aggregator, ports) = rig::aggregator(fleet, &certificate, Some(ports)).await?;
-    let begun = Instant::now();
-    reporters.connected().await?;
-    say(
-        "after a kill: all connected",
-        Unit::Seconds,
-        Summary::exact(begun.elapsed().as_secs_f64()),
-    );
-    Keda::connect(ports.scaler).await?.all_known(fleet).await?;
-    say(
-        "after a kill: all known",
-        Unit::Seconds,
-        Summary::exact(begun.elapsed().as_secs_f64()),
-    );
-    let pid = aggregator.pid()?;
-    let used = process::cpu_time(pid)?.as_secs_f64();
-    say(
-        "after a kill: CPU time until then",
-        Unit::Seconds,
-        Summary::exact(used),
-    );
-    let most = process::peak_memory(pid)?;
-    say(
-        "after a kill: most memory",
-        Unit::Bytes,
-        Summary::exact(most as f64),
-    );
-    drop((aggregator, reporters));
-
-    let mut row = Row::new(case, AGGREGATOR, "CPU, 30 % busy", Unit::Fraction, busy);
-    if scale.is_compared {
-        let read = reader_cpu(fleet, &certificate, slices, slice).await?;
-        let summary = Summary::of(&read)?;
-        let ratio = Summary {
-            median: busy.median / summary.median,
-            low: busy.low / summary.high,
-            high: busy.high / summary.low,
-        };
-        row = row.over(READER, ratio);
-        rows.push(Row::new(
-            case,
-            READER,
-            "CPU, 30 % busy",
-            Unit::Fraction,
-            summary,
-        ));
-    }
-    if scale.pods == 10_000 {
-        row = row.at_most(0.15);
-    }
-    rows.push(row);
-    rows.extend(exact);
+    rows.extend(rig.returned(ports, &mut reporters).await?);
+    drop(reporters);
+    let read = if scale.is_compared {
+        Some(rig.reader_cpu().await?)
+    } else {
+        None
+    };
+    rows.extend(rig.compared(&cpu, read.as_deref())?);
     Ok(Measured { rows, cpu })
+}
+
+/// One number of reporters, and how long things are looked at.
+struct Rig<'a> {
+    case: &'a str,
+    fleet: Fleet,
+    certificate: Certificate,
+    slices: usize,
+    slice: Duration,
+}
+
+impl Rig<'_> {
+    fn row(&self, measure: &str, unit: Unit, value: Summary) -> Row {
+        Row::new(self.case, AGGREGATOR, measure, unit, value)
+    }
+
+    fn exactly(&self, measure: &str, unit: Unit, value: f64) -> Row {
+        self.row(measure, unit, Summary::exact(value))
+    }
+
+    async fn cpu_share(&self, pid: i32) -> anyhow::Result<Vec<f64>> {
+        cpu_share(pid, self.slices, self.slice).await
+    }
+
+    /// Asks as KEDA does while pods report.
+    async fn asked(&self, keda: &Keda, pid: i32) -> anyhow::Result<Vec<Row>> {
+        let time = self.slice * u32::try_from(self.slices)?;
+        let (answers, cpu) = tokio::join!(keda.ask(self.fleet, RATE, time), self.cpu_share(pid));
+        let answers = answers?;
+        let cpu = Summary::of(&cpu?)?;
+        let (middle, high) = (
+            percentile(&answers.times, 0.5)?,
+            percentile(&answers.times, 0.99)?,
+        );
+        let failed = answers.failed as f64;
+        Ok(vec![
+            self.row("CPU, 30 % busy and 2,000 GetMetrics/s", Unit::Fraction, cpu),
+            self.exactly("GetMetrics at 2,000/s, p50", Unit::Seconds, middle),
+            self.exactly("GetMetrics at 2,000/s, p99", Unit::Seconds, high),
+            self.exactly("GetMetrics without an answer", Unit::Count, failed),
+        ])
+    }
+
+    /// Starts an aggregator where one was killed, and waits for all reporters.
+    async fn returned(&self, ports: Ports, reporters: &mut Reporters) -> anyhow::Result<Vec<Row>> {
+        let begun = Instant::now();
+        let (aggregator, ports) =
+            rig::aggregator(self.fleet, &self.certificate, Some(ports)).await?;
+        reporters.connected().await?;
+        let connected = begun.elapsed().as_secs_f64();
+        Keda::connect(ports.scaler)
+            .await?
+            .all_known(self.fleet)
+            .await?;
+        let known = begun.elapsed().as_secs_f64();
+        let pid = aggregator.pid()?;
+        let used = process::cpu_time(pid)?.as_secs_f64();
+        let most = process::peak_memory(pid)? as f64;
+        Ok(vec![
+            self.exactly("after a kill: all connected", Unit::Seconds, connected),
+            self.exactly("after a kill: all known", Unit::Seconds, known),
+            self.exactly("after a kill: CPU time until then", Unit::Seconds, used),
+            self.exactly("after a kill: most memory", Unit::Bytes, most),
+        ])
+    }
+
+    /// What it takes to read the same and do nothing.
+    async fn reader_cpu(&self) -> anyhow::Result<Vec<f64>> {
+        let settings = reader::Settings {
+            certificate: self.certificate.clone(),
+        };
+        let (reader, port) = Playing::start::<u16>(Role::Reader, &settings).await?;
+        let mut reporters = Reporters::start(self.fleet, port, &self.certificate).await?;
+        reporters.active(BUSY).await?;
+        sleep(STEADY).await;
+        self.cpu_share(reader.pid()?).await
+    }
+
+    fn compared(&self, cpu: &[f64], read: Option<&[f64]>) -> anyhow::Result<Vec<Row>> {
+        const MEASURE: &str = "CPU, 30 % busy";
+        let busy = Summary::of(cpu)?;
+        let mut row = self.row(MEASURE, Unit::Fraction, busy);
+        let mut rows = Vec::new();
+        if let Some(read) = read {
+            let read = Summary::of(read)?;
+            let ratio = Summary {
+                median: busy.median / read.median,
+                low: busy.low / read.high,
+                high: busy.high / read.low,
+            };
+            row = row.over(READER, ratio);
+            rows.push(Row::new(self.case, READER, MEASURE, Unit::Fraction, read));
+        }
+        if self.fleet.pods() == BUDGETED {
+            row = row.at_most(0.15);
+        }
+        rows.insert(0, row);
+        Ok(rows)
+    }
 }
 
 /// Has the pods play once, and compares what KEDA is told with their ledger.
@@ -237,21 +279,4 @@ async fn exactness(
         .at_most(0.0)
         .noting(format!("the farthest by {farthest:.1e}")),
     ])
-}
-
-/// What it takes to read the same and do nothing.
-async fn reader_cpu(
-    fleet: Fleet,
-    certificate: &Certificate,
-    slices: usize,
-    slice: Duration,
-) -> anyhow::Result<Vec<f64>> {
-    let settings = reader::Settings {
-        certificate: certificate.clone(),
-    };
-    let (reader, port) = Playing::start::<u16>(Role::Reader, &settings).await?;
-    let mut reporters = Reporters::start(fleet, port, certificate).await?;
-    reporters.active(BUSY).await?;
-    sleep(Duration::from_secs(2)).await;
-    cpu_share(reader.pid()?, slices, slice).await
 }

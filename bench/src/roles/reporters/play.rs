@@ -79,7 +79,13 @@ impl Play {
     fn happening(&mut self, time: Duration) -> usize {
         let mean = self.busy.len() as f64 * STEP.as_secs_f64() / time.as_secs_f64();
         let luck = self.random.random_bool(mean.fract());
-        mean as usize + usize::from(luck)
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a number of pods"
+        )]
+        let sure = mean as usize;
+        sure + usize::from(luck)
     }
 
     fn begin_one(&mut self) {
