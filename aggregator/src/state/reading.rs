@@ -262,12 +262,16 @@ impl State {
         let unknown_names: Vec<_> = unknown.by_ref().take(MAX_NAMES).cloned().collect();
         let unknown_pods = unknown_names.len() + unknown.count();
         let average = self.concurrency_over(entry, entry.window, now);
-        let lately = self.concurrency_over(entry, entry.window / PANIC_DIVISOR, now);
-        let concurrency = if lately > average * BURST {
+        let short = entry.window / PANIC_DIVISOR;
+        let lately = self.concurrency_over(entry, short, now);
+        let mut concurrency = if lately > average * BURST {
             lately
         } else {
             average
         };
+        if self.is_pieced_together(entry, short, now) {
+            concurrency = concurrency.max(entry.in_flight as f64);
+        }
         let mut concurrency = concurrency + held as f64;
         if self.settings.bursts {
             concurrency = entry.level.raise(concurrency, now);
@@ -289,6 +293,17 @@ impl State {
         let sidecars = self.pods_of(entry).filter_map(|(_, sidecar)| sidecar);
         let living = sidecars.flat_map(|sidecar| sidecar.past.iter().chain(&sidecar.current));
         living.chain(&entry.departed)
+    }
+
+    /// Whether some pods are known for less than the short window although they were there before, as after our start.
+    ///
+    /// Requests that moved between pods in that time are then missing where they were, and only partly where they are.
+    fn is_pieced_together(&self, entry: &Entry, short: Duration, now: Moment) -> bool {
+        let sidecars = self.pods_of(entry).filter_map(|(_, sidecar)| sidecar);
+        let mut living = sidecars.filter_map(|sidecar| sidecar.current.as_ref());
+        living.any(|history| {
+            !history.is_from_birth() && history.covered_since(entry.known) > now - span(short)
+        })
     }
 
     /// Averages over the window, or over as much of it as a reporter is known for.

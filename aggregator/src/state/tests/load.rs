@@ -245,6 +245,34 @@ fn after_a_restart_averages_cover_the_time_that_is_known() {
 }
 
 #[test]
+fn after_a_restart_requests_that_have_moved_to_new_pods_are_not_missing() {
+    let mut world = World::new();
+    world.apply(pod("old", true));
+    world.apply(pod("new", true));
+    world.apply(MembershipEvent::Synced);
+    let old = world.connect("old", Role::Sidecar, 1, world.began);
+    let new = world.connect("new", Role::Sidecar, 1, world.began);
+    let report = |milliseconds: u64, in_flight, served: u64| PodReport {
+        elapsed: milliseconds * 1_000,
+        count: Some(Count {
+            in_flight,
+            in_flight_time: served * 1_000_000,
+            requests: 100,
+        }),
+        app_ready: true,
+        draining: false,
+    };
+    // 80 all the time, 50 of which the new pod got bit by bit in its two seconds.
+    world.deliver(old, &report(100_000, 30, 500)).unwrap();
+    world.deliver(new, &report(2_000, 50, 50)).unwrap();
+    world.pass(Duration::from_millis(1_500));
+    world.deliver(old, &report(101_500, 30, 545)).unwrap();
+    world.deliver(new, &report(3_500, 50, 125)).unwrap();
+    let load = world.load();
+    assert!(load.concurrency >= 80.0, "{load:?}");
+}
+
+#[test]
 fn a_pod_that_reports_before_it_is_known_counts_once_it_is() {
     let mut world = World::old();
     let process = world.sidecar("a");
