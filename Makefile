@@ -11,6 +11,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 FUZZ_TIME ?= 600
 SOAK_REQUESTS ?= 1000000
 SOAK_CYCLES ?= 50
+BENCH_MEMORY_TIME ?= 1h
 
 # What the test cluster is made of: names of folders in tests/cluster/modules.
 KUBERNETES ?= 1.37
@@ -22,7 +23,7 @@ TEST_CLUSTER := cargo run --quiet --locked -p stillwake-test-cluster --
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint docs deny advisories unit chart local servers cluster cluster-down cluster-status cluster-images cluster-tests \
-	soak bench bench-quick bench-gate bench-cold bench-burst nightly kubectl sidecar images footprint fuzz rust
+	soak bench bench-quick bench-memory bench-gate bench-cold bench-burst nightly kubectl sidecar images footprint fuzz rust
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -101,6 +102,11 @@ bench-quick: rust sidecar ## The same in less than five minutes, into the target
 	bench/setup.sh
 	cargo build --release --locked -p stillwake-e2e -p stillwake-bench
 	$(CARGO_TARGET_DIR)/release/stillwake-bench --quick $(BENCH)
+
+bench-memory: rust sidecar ## Whether memory stays where it is under an hour of mixed load (BENCH_MEMORY_TIME=1h); fails if it grows
+	bench/setup.sh
+	cargo build --release --locked -p stillwake-e2e -p stillwake-bench
+	$(CARGO_TARGET_DIR)/release/stillwake-bench --part memory --memory-time $(BENCH_MEMORY_TIME) --output $(CARGO_TARGET_DIR)/benchmarks/memory $(BENCH)
 
 bench-gate: rust sidecar ## Fail if a request costs the sidecar more or fewer instructions than recorded (RECORD=1 records)
 	RECORD=$(RECORD) bench/gate.sh
