@@ -16,7 +16,12 @@ use stillwake_e2e::cluster::Namespace;
 /// Returns whether looks can be asked for with the KEDA that runs, and follow with the Kubernetes that does.
 fn are_asked_for(namespace: &Namespace) -> anyhow::Result<bool> {
     let running = namespace.cluster().running()?;
-    Ok(minor(running.keda())? >= 21 && minor(running.kubernetes())? >= 37)
+    Ok(opens_streams(namespace)? && minor(running.kubernetes())? >= 37)
+}
+
+/// Returns whether the KEDA that runs opens streams of specs.
+fn opens_streams(namespace: &Namespace) -> anyhow::Result<bool> {
+    Ok(minor(namespace.cluster().running()?.keda())? >= 21)
 }
 
 fn minor(version: &str) -> anyhow::Result<u32> {
