@@ -160,8 +160,6 @@ async fn run(h2spec: &Path, server: SocketAddr, report: &Path) -> Outcomes {
         .unwrap();
     // Its status says whether all passed, which is the server's business.
     let told = String::from_utf8_lossy(&output.stdout);
-    // Shown where a test fails.
-    println!("{told}");
     // It quotes what it was sent, whatever bytes these are.
     let report = std::fs::read(report).map(|report| String::from_utf8_lossy(&report).into_owned());
     outcomes(&report.unwrap_or_else(|error| panic!("no report ({error}); h2spec said:\n{told}")))
