@@ -2,8 +2,11 @@
 
 use std::{fmt, fs};
 
-use anyhow::Context;
+use anyhow::Context as _;
 use serde::Serialize;
+use tokio::process::Command;
+
+use crate::context::{Context, INSTALLED};
 
 /// The machine and what else it had to do.
 #[derive(Clone, Debug, Serialize)]
@@ -26,7 +29,7 @@ impl Environment {
     /// # Errors
     ///
     /// When this is not Linux.
-    pub fn begin() -> anyhow::Result<Self> {
+    pub async fn begin(context: &Context) -> anyhow::Result<Self> {
         let memory: f64 = field("/proc/meminfo", "MemTotal", ':')?
             .trim_end_matches(" kB")
             .parse()?;
@@ -43,7 +46,7 @@ impl Environment {
                 |name| name.trim_matches('"').to_owned(),
             ),
             load: vec![load()?],
-            versions: Vec::new(),
+            versions: versions(context).await,
         })
     }
 
@@ -101,4 +104,37 @@ fn field(file: &str, name: &str, separator: char) -> anyhow::Result<String> {
 
 fn read(file: &str) -> anyhow::Result<String> {
     fs::read_to_string(file).with_context(|| format!("cannot read {file}"))
+}
+
+/// What installed programs say of themselves.
+async fn versions(context: &Context) -> Vec<(String, String)> {
+    let mut versions = Vec::new();
+    for (name, argument) in INSTALLED {
+        let Ok(program) = context.program(name) else {
+            continue;
+        };
+        let Ok(output) = Command::new(program).arg(argument).output().await else {
+            continue;
+        };
+        // Some say it on standard error, and wrk fails saying it.
+        let printed = [output.stdout, output.stderr].concat();
+        let printed = String::from_utf8_lossy(&printed);
+        let mut words = printed.split([' ', '/', '-', '\n', '[']);
+        let version = words.find(|word| word.starts_with(|first: char| first.is_ascii_digit()));
+        versions.push((
+            name.to_owned(),
+            version.unwrap_or("of an unknown version").to_owned(),
+        ));
+    }
+    let modules = include_str!("../peers/go.mod");
+    let queue = modules
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("knative.dev/serving "));
+    versions.extend(queue.map(|version| {
+        (
+            "queue-proxy".to_owned(),
+            version.replace(" // indirect", ""),
+        )
+    }));
+    versions
 }

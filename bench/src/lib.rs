@@ -7,15 +7,26 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Parser;
 
+pub mod admissions;
+pub mod aggregators;
 pub mod args;
+pub mod backend;
+pub mod certificates;
 pub mod context;
 pub mod environment;
+pub mod fleet;
+pub mod gate;
+pub mod instructions;
+pub mod keda;
+pub mod load;
 pub mod namespace;
 pub mod part;
 pub mod parts;
+pub mod peers;
 pub mod pin;
 pub mod process;
 pub mod report;
+pub mod roles;
 pub mod row;
 pub mod run;
 pub mod statistics;
@@ -35,6 +46,10 @@ pub fn main() -> ExitCode {
 }
 
 fn start(args: Args) -> anyhow::Result<()> {
+    // One thread alone is fast enough for all proxies.
+    if let Some(Command::Backend { http, echo }) = args.command {
+        return backend::serve(http, echo);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -42,6 +57,9 @@ fn start(args: Args) -> anyhow::Result<()> {
     runtime.block_on(async {
         match args.command {
             None => run::all(&args.selection).await,
+            Some(Command::Gate { record }) => gate::gate(record).await,
+            Some(Command::Backend { .. }) => Ok(()),
+            Some(Command::Serve { role, settings }) => roles::run(role, &settings).await,
             Some(Command::Part {
                 name,
                 context,

@@ -1,6 +1,6 @@
 //! A part of the benchmark: something that is measured by itself, in a network namespace of its own.
 
-use futures_util::future::BoxFuture;
+use futures_util::future::LocalBoxFuture;
 
 use crate::{context::Context, row::Row};
 
@@ -12,5 +12,5 @@ pub struct Part {
     /// What it measures, in one sentence, which the report shows above its table.
     pub measures: &'static str,
     /// Measures. What cannot be measured on this machine is a row that says why.
-    pub run: for<'a> fn(&'a Context) -> BoxFuture<'a, anyhow::Result<Vec<Row>>>,
+    pub run: for<'a> fn(&'a Context) -> LocalBoxFuture<'a, anyhow::Result<Vec<Row>>>,
 }

@@ -1,29 +1,18 @@
 //! Keeps processes on one processor, where a figure would otherwise be the time that an idle processor takes to wake.
 
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-use tokio::process::Command;
+use rustix::thread::{CpuSet, sched_getaffinity};
 
-/// Returns a command that runs `program` on the last processor this process may use, and there alone.
+/// Returns the words before a program that keep it on the last processor which this process may use.
 ///
 /// # Errors
 ///
-/// When the kernel does not say which those are.
-pub fn pinned(program: impl AsRef<std::ffi::OsStr>) -> anyhow::Result<Command> {
-    let mut command = Command::new("taskset");
-    command.arg("--cpu-list").arg(processor()?.to_string());
-    command.arg(program);
-    Ok(command)
-}
-
-/// Pins the calling thread, and what it starts from now on, to the same processor as [`pinned`].
-///
-/// # Errors
-///
-/// When the kernel refuses.
-pub fn pin_this_thread() -> anyhow::Result<()> {
-    let mut only = CpuSet::new();
-    only.set(processor()?);
-    Ok(sched_setaffinity(None, &only)?)
+/// When the kernel does not say which that is.
+pub fn wrapper() -> anyhow::Result<Vec<String>> {
+    Ok(vec![
+        "taskset".to_owned(),
+        "--cpu-list".to_owned(),
+        processor()?.to_string(),
+    ])
 }
 
 fn processor() -> anyhow::Result<usize> {

@@ -77,6 +77,16 @@ pub fn memory(pid: i32) -> anyhow::Result<Memory> {
     })
 }
 
+/// Returns the most memory that it has had mapped and present so far, in bytes.
+///
+/// # Errors
+///
+/// When the process has ended.
+pub fn peak_memory(pid: i32) -> anyhow::Result<u64> {
+    let peak = process(pid)?.status()?.vmhwm;
+    Ok(peak.context("no VmHWM")? * 1024)
+}
+
 fn process(pid: i32) -> anyhow::Result<Process> {
     Process::new(pid).with_context(|| format!("cannot look at process {pid}"))
 }

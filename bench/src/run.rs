@@ -1,8 +1,7 @@
 //! A run: finds what parts need, has each measure in namespaces of its own, and has the report written.
 
-use std::{collections::BTreeMap, env, fs, path::Path};
+use std::{fs, path::Path};
 
-use anyhow::Context as _;
 use tokio::time::Instant;
 
 use crate::{
@@ -11,7 +10,7 @@ use crate::{
     environment::Environment,
     namespace,
     part::Part,
-    parts::{self, PARTS},
+    parts,
     report::{Report, Section},
     row::Row,
 };
@@ -23,7 +22,7 @@ use crate::{
 /// When a part fails, after the others have been measured and reported.
 pub async fn all(selection: &Selection) -> anyhow::Result<()> {
     let selected: Vec<&Part> = if selection.parts.is_empty() {
-        PARTS.iter().collect()
+        parts::all().collect()
     } else {
         let named = selection.parts.iter().map(|name| parts::find(name));
         named.collect::<anyhow::Result<_>>()?
@@ -37,8 +36,9 @@ pub async fn all(selection: &Selection) -> anyhow::Result<()> {
     if !namespace::is_available() {
         eprintln!("Not root: parts are measured in the machine's own network namespace.");
     }
-    let context = prepare(selection.quick).await?;
-    let mut environment = Environment::begin()?;
+    let mut context = Context::prepare(selection.quick).await?;
+    context.memory_time = selection.memory_time;
+    let mut environment = Environment::begin(&context).await?;
     let folder = tempfile::tempdir()?;
     let told = folder.path().join("context.json");
     fs::write(&told, serde_json::to_vec(&context)?)?;
@@ -103,19 +103,4 @@ pub async fn one(name: &str, context: &Path, rows: &Path) -> anyhow::Result<()> 
     let measured = (part.run)(&context).await?;
     fs::write(rows, serde_json::to_vec(&measured)?)?;
     Ok(())
-}
-
-/// Finds all that parts may need, and makes what is not there yet.
-async fn prepare(quick: bool) -> anyhow::Result<Context> {
-    let program = env::current_exe().context("cannot tell where this program is")?;
-    // It lies in target/PROFILE.
-    let target = program.ancestors().nth(2);
-    let target = target
-        .context("this program is in no target folder")?
-        .to_owned();
-    Ok(Context {
-        quick,
-        target,
-        programs: BTreeMap::new(),
-    })
 }

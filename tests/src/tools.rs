@@ -51,7 +51,7 @@ pub fn interop(file: &str) -> PathBuf {
         .join(file)
 }
 
-/// Builds a Go program from a module in `interop/`, and returns its path in the cache.
+/// Builds a Go program from a module in `interop/`, or elsewhere by its whole path, and returns its path in the cache.
 ///
 /// # Errors
 ///
