@@ -39,12 +39,12 @@ impl Report {
     /// Returns the table.
     pub(super) fn table(&self) -> String {
         let mut text = String::from(
-            "| | answered | median | p95 | ÷ without bursts | ÷ HTTP Add-on | most replicas | requests lost |\n\
+            "| | reached | median | p95 | ÷ without bursts | ÷ HTTP Add-on | most replicas | requests lost |\n\
              |---|---|---|---|---|---|---|---|\n",
         );
         let median = |steps: &Steps| times(&steps.times).map(|spread| spread.median);
         for (name, steps) in self.rows() {
-            let answered = steps.times.len() - failures(&steps.times).len();
+            let reached = steps.times.len() - failures(&steps.times).len();
             let time = |pick: fn(Spread) -> f64| {
                 times(&steps.times).map_or_else(none, |spread| format!("{:.3} s", pick(spread)))
             };
@@ -55,7 +55,7 @@ impl Report {
             };
             let _ = writeln!(
                 text,
-                "| {name} | {answered} of {} | {} | {} | {} | {} | {} | {} of {} |",
+                "| {name} | {reached} of {} | {} | {} | {} | {} | {} | {} of {} |",
                 steps.times.len(),
                 time(|spread| spread.median),
                 time(|spread| spread.p95),
