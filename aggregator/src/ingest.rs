@@ -48,6 +48,13 @@ const WRITE_LIMIT: Duration = Duration::from_secs(5);
 /// Endpoint changes written with one flush.
 const WRITE_BATCH: usize = 64;
 
+/// What is held in memory for each direction of a connection, unless a frame is longer. Reports are short, and there are as
+/// many connections as pods.
+const BUFFER: usize = 512;
+
+/// The same for what an activator is told, which comes in batches.
+const ACTIVATOR_BUFFER: usize = 8 * 1024;
+
 type Frames = Framed<MaybeTls, FrameCodec<AggregatorFrame, ReporterFrame>>;
 
 /// Takes connections until `stop` is cancelled; returns when the last one has ended.
@@ -165,6 +172,7 @@ async fn serve_connection(
     drop(unidentified);
     if identity.role == Role::Activator {
         frames.codec_mut().set_limit(MAX_FRAME);
+        frames.set_backpressure_boundary(ACTIVATOR_BUFFER);
     }
     let (id, inbound) = aggregator.open();
     let open = Open { aggregator, id };
@@ -189,7 +197,8 @@ async fn begin(
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
         Err(error) => return Err(ConnectionError::Handshake(error)),
     };
-    let mut frames: Frames = Framed::new(stream, FrameCodec::with_limit(SMALL_FRAME));
+    let codec = FrameCodec::with_limit(SMALL_FRAME);
+    let mut frames: Frames = Framed::with_capacity(stream, codec, BUFFER);
     let Some(frame) = next(&mut frames).await? else {
         return Ok(None);
     };
@@ -213,7 +222,8 @@ async fn converse(
     let patience = open.aggregator.settings().idle_interval * SILENT_INTERVALS;
     let silence = tokio::time::sleep(patience);
     tokio::pin!(silence);
-    let mut queued = Vec::with_capacity(WRITE_BATCH);
+    // Grows for activators alone: nothing is queued for a sidecar.
+    let mut queued = Vec::new();
     loop {
         tokio::select! {
             () = inbound.close.cancelled() => return Ok(()),
