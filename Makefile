@@ -37,8 +37,8 @@ demo: rust ## Build Stillwake and watch an app go 0 -> many -> 0 under load (abo
 	cargo build --release --locked -p stillwake -p stillwake-sidecar
 	$(CARGO_TARGET_DIR)/release/stillwake demo
 
-test: lint docs deny unit chart local cluster-tests ## Everything that CI runs
-	@echo "Passed: lint, docs, deny, unit, local, and what of chart and cluster-tests is not named LEFT OUT above"
+test: lint docs deny unit chart local bench-gate cluster-tests ## Everything that CI runs
+	@echo "Passed: lint, docs, deny, unit, local, and what of chart, bench-gate and cluster-tests is not named LEFT OUT above"
 
 lint: rust ## Format and clippy, warnings denied
 	cargo fmt --all --check

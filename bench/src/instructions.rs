@@ -96,6 +96,7 @@ async fn collected(
             "--vgdb=no".to_owned(),
         ],
         is_alone: true,
+        ..Around::default()
     };
     let running = Running::start(proxy, context, backend, work.mode(), &around).await?;
     load::h2load(

@@ -122,6 +122,9 @@ pub struct Around {
     pub wrapper: Vec<String>,
     /// Whether a sidecar reports to nobody, so that it does the same at any speed.
     pub is_alone: bool,
+    /// How many connections it is to be able to hold, where that is more than some thousands. nginx takes memory for them
+    /// in advance.
+    pub connections: usize,
 }
 
 /// A proxy that runs. Dropped, it ends.

@@ -49,10 +49,12 @@ pub(super) fn command(
 }}"
         )
     };
+    // One of the client and one of the backend each, and some.
+    let connections = (2 * around.connections).max(4_000) + 200;
     let configuration = format!(
-        "{module}daemon off; master_process off; worker_processes 1; worker_rlimit_nofile 65536;
+        "{module}daemon off; master_process off; worker_processes 1;
 error_log stderr error; pid {folder}/pid;
-events {{ worker_connections 65536; }}
+events {{ worker_connections {connections}; }}
 {forwarding}
 "
     );

@@ -36,52 +36,36 @@ const CONNECTION_BUDGET: f64 = 4.0 * 1024.0;
 const FEW: usize = 1_000;
 const MANY: usize = 10_000;
 
-/// Two for each connection, in the proxy, and some.
-const DESCRIPTORS: u64 = 2 * MANY as u64 + 4_000;
+/// Files that are open besides two for each connection.
+const OTHER_FILES: usize = 400;
 
 async fn run(context: &Context) -> anyhow::Result<Vec<Row>> {
-    let may_open = raise_descriptors();
+    let many = raise_limit().min(MANY);
     let backend = Backend::start(&Around::default()).await?;
-    let fresh = async || {
-        start(
-            context,
-            &backend,
-            Mode::Http1,
-            &Around::default(),
-            "idle",
-            RSS,
-        )
-        .await
-    };
-    let (running, mut rows) = fresh().await;
+    let around = Around::default();
+    let (running, mut rows) = start(context, &backend, Mode::Http1, &around, "idle", RSS).await;
     sleep(context.pick(Duration::from_secs(5), Duration::from_secs(2))).await;
     idle(context, &running, &mut rows).await?;
-    for Started { subject, proxy } in &running {
-        if !may_open {
-            rows.push(Row::left_out(
-                &kept(FEW),
-                subject.as_ref(),
-                RSS,
-                "more file descriptors take root",
-            ));
-            continue;
-        }
-        connections(*subject, proxy, &mut rows).await?;
-    }
-    // Processes that had no connections: what 10,000 have left behind is no load.
-    drop(running);
-    let (loaded, _) = fresh().await;
     let time = context.pick(Duration::from_secs(20), Duration::from_secs(2));
-    for Started { subject, proxy } in &loaded {
-        load::http1(proxy.address, "/1024", 32, time, &Around::default()).await?;
+    for Started { subject, proxy } in &running {
+        load::http1(proxy.address, "/1024", 32, time, &around).await?;
         let budget = (*subject == Proxy::Sidecar).then_some(LOADED_BUDGET);
         rows.extend(told("after load", *subject, memory(proxy)?, budget));
     }
     let later = context.pick(Duration::from_mins(1), Duration::from_secs(3));
     sleep(later).await;
-    for Started { subject, proxy } in &loaded {
+    for Started { subject, proxy } in &running {
         let case = format!("{} s later", later.as_secs());
         rows.extend(told(&case, *subject, memory(proxy)?, None));
+    }
+    drop(running);
+    let around = Around {
+        connections: many,
+        ..around
+    };
+    let (running, _) = start(context, &backend, Mode::Http1, &around, "idle", RSS).await;
+    for Started { subject, proxy } in &running {
+        connections(*subject, proxy, [FEW.min(many), many], &mut rows).await?;
     }
     compare(&mut rows);
     Ok(rows)
@@ -111,10 +95,15 @@ async fn idle(context: &Context, running: &[Started], rows: &mut Vec<Row>) -> an
     Ok(())
 }
 
-async fn connections(subject: Proxy, proxy: &Running, rows: &mut Vec<Row>) -> anyhow::Result<()> {
+async fn connections(
+    subject: Proxy,
+    proxy: &Running,
+    counts: [usize; 2],
+    rows: &mut Vec<Row>,
+) -> anyhow::Result<()> {
     let before = memory(proxy)?;
     let mut idle = Idle::default();
-    for count in [FEW, MANY] {
+    for count in counts {
         if let Err(why) = idle.open(proxy.address, count).await {
             rows.push(Row::left_out(&kept(count), subject.as_ref(), RSS, why));
             return Ok(());
@@ -129,7 +118,7 @@ async fn connections(subject: Proxy, proxy: &Running, rows: &mut Vec<Row>) -> an
             Unit::Bytes,
             Summary::exact(each),
         );
-        let is_budgeted = subject == Proxy::Sidecar && count == MANY;
+        let is_budgeted = subject == Proxy::Sidecar && count == counts[1];
         rows.push(if is_budgeted {
             row.at_most(CONNECTION_BUDGET)
         } else {
@@ -182,24 +171,22 @@ fn compare(rows: &mut [Row]) {
     }
 }
 
-/// Whether this process and those it starts may open as many files as are needed from now on.
-fn raise_descriptors() -> bool {
+/// Lets this process and those it starts open as many files as it may, and returns how many connections that is enough for.
+fn raise_limit() -> usize {
     let limit = getrlimit(Resource::Nofile);
-    let enough = |limit: Option<u64>| limit.is_none_or(|limit| limit >= DESCRIPTORS);
-    let maximum = if enough(limit.maximum) {
-        limit.maximum
-    } else {
-        Some(DESCRIPTORS)
+    let wanted = (2 * MANY + OTHER_FILES) as u64;
+    let raised = |maximum: u64| Rlimit {
+        current: Some(wanted.min(maximum)),
+        maximum: Some(maximum),
     };
-    enough(limit.current)
-        || setrlimit(
-            Resource::Nofile,
-            Rlimit {
-                current: Some(DESCRIPTORS),
-                maximum,
-            },
-        )
-        .is_ok()
+    let maximum = limit.maximum.unwrap_or(u64::MAX);
+    // More than the maximum takes a right that not even every root has.
+    let tries = [maximum.max(wanted), maximum];
+    let given = tries
+        .into_iter()
+        .find(|maximum| setrlimit(Resource::Nofile, raised(*maximum)).is_ok());
+    let files = given.or(limit.current).unwrap_or(maximum).min(wanted);
+    usize::try_from(files).map_or(MANY, |files| files.saturating_sub(OTHER_FILES) / 2)
 }
 
 fn kept(count: usize) -> String {
