@@ -76,7 +76,7 @@ fn compare(recorded: &Counts, found: &Counts) -> Result<String, String> {
                 format!("{work}: found {found}, nothing recorded")
             }
             Some(recorded) => {
-                let change = *found as f64 / *recorded as f64 - 1.0;
+                let change = (*found as f64 - *recorded as f64) / *recorded as f64;
                 let verdict = if change.abs() <= TOLERANCE {
                     "the same"
                 } else {
