@@ -102,6 +102,12 @@ impl Ledger {
         self.entries.lock().len() as u64
     }
 
+    /// Returns when the first request was about to be sent.
+    pub fn begun(&self) -> Option<Instant> {
+        let entries = self.entries.lock();
+        entries.first_key_value().map(|(_, entry)| entry.sent)
+    }
+
     /// All entries so far.
     pub fn entries(&self) -> BTreeMap<u64, Entry> {
         self.entries.lock().clone()

@@ -69,6 +69,17 @@ async fn a_burst_on_none_is_answered_right_after_the_first() {
     let app = binaries::app().unwrap();
     let command = [app.to_str().unwrap(), "--port={port}"];
     let stillwake = Stillwake::run(options(), &command).await.unwrap();
+    let first = Load::new(stillwake.address, Ledger::default());
+    first.clients(1, Kind::Slow(SLOW));
+    // The turn at the start is taken with that: it knows of no other.
+    wait::until("the first replica", PATIENCE, || async {
+        let desired = stillwake.state().await?.desired();
+        ensure!(desired == 1, "{desired} are asked for");
+        anyhow::Ok(())
+    })
+    .await
+    .unwrap();
     burst(&stillwake).await;
+    first.finish().await;
     stillwake.stop().await.unwrap();
 }

@@ -144,14 +144,8 @@ impl Scene {
         let what = format!("at most {rate} requests per second");
         let tolerated = rate * (1.0 + TOLERANCE);
         wait::until(&what, watching::PATIENCE, async || {
-            let now = Instant::now();
-            let entries = self.ledger.entries();
-            let first = entries.first_key_value().map(|(_, entry)| entry.sent);
-            ensure!(
-                first.is_some_and(|first| now - first > WINDOW),
-                "the load has not lasted for a window yet"
-            );
-            let sent = self.ledger.rate(WINDOW, now);
+            self.has_lasted()?;
+            let sent = self.ledger.rate(WINDOW, Instant::now());
             ensure!(sent <= rate, "{sent} sent");
             for seen in scaling::seen(stillwake, &self.namespace, WEB).await? {
                 let seen = seen["request_rate"].as_f64().unwrap_or(f64::INFINITY);
@@ -162,6 +156,16 @@ impl Scene {
         .await
     }
 
+    /// Fails until the load has lasted for a window: before that, averages of it and of a burst are not the same.
+    fn has_lasted(&self) -> anyhow::Result<()> {
+        let begun = self.ledger.begun();
+        ensure!(
+            begun.is_some_and(|begun| begun.elapsed() > WINDOW),
+            "the load has not lasted for a window yet"
+        );
+        Ok(())
+    }
+
     /// Waits until KEDA says of these metrics what is sent.
     ///
     /// # Errors
@@ -170,6 +174,7 @@ impl Scene {
     pub async fn right(&self, metrics: &[String]) -> anyhow::Result<()> {
         let what = "KEDA to say what is sent";
         wait::until(what, watching::PATIENCE, async || {
+            self.has_lasted()?;
             for metric in metrics {
                 if let Err(wrong) = self.is_right(metric).await {
                     // KEDA 2.21 takes a workload for idle if somebody else asks it in the moment in which its own poll
