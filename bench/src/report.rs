@@ -1,6 +1,7 @@
 //! The report: a page for people, and the same for programs.
 
 mod page;
+mod plot;
 mod table;
 
 use std::{fs, path::Path, time::Duration};
@@ -35,7 +36,7 @@ pub struct Section {
 }
 
 impl Report {
-    /// Writes `benchmarks.md` and `benchmarks.json` to the folder, which is made if it isn't there.
+    /// Writes `benchmarks.md`, its plot and `benchmarks.json` to the folder, which is made if it isn't there.
     ///
     /// # Errors
     ///
@@ -49,7 +50,12 @@ impl Report {
         let mut json = serde_json::to_string_pretty(self)?;
         json.push('\n');
         write("benchmarks.json", json)?;
-        write("benchmarks.md", page::page(self))
+        let plot = plot::plot(&self.sections);
+        write("benchmarks.md", page::page(self, plot.is_some()))?;
+        match plot {
+            Some(plot) => write("benchmarks.svg", plot),
+            None => Ok(()),
+        }
     }
 
     /// Returns a table of what has a budget, and whether it is met.

@@ -12,7 +12,7 @@ has other things to do are better than absolute figures, and counts of instructi
 ";
 
 /// Returns the page.
-pub(super) fn page(report: &Report) -> String {
+pub(super) fn page(report: &Report, has_plot: bool) -> String {
     let mut page = String::from("# Benchmarks\n\n");
     let command = if report.quick {
         "make bench-quick"
@@ -33,6 +33,9 @@ pub(super) fn page(report: &Report) -> String {
         report.environment,
         report.budgets()
     );
+    if has_plot {
+        page.push_str("\n![The sidecar beside its peers](benchmarks.svg)\n");
+    }
     for section in &report.sections {
         let _ = write!(
             page,
