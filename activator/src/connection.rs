@@ -73,10 +73,11 @@ pub(crate) async fn serve(stream: TcpStream, context: Context) {
     };
     match protocol {
         Ok(Ok(Some(Protocol::Http1))) => http1::serve(client, context, None).await,
-        Ok(Ok(Some(Protocol::Http2))) => http2::serve(client, context).await,
-        Ok(Ok(Some(Protocol::Opaque))) => opaque::serve(client, context).await,
+        // Apart, so that those that are held by the thousand are not as large as these.
+        Ok(Ok(Some(Protocol::Http2))) => Box::pin(http2::serve(client, context)).await,
+        Ok(Ok(Some(Protocol::Opaque))) => Box::pin(opaque::serve(client, context)).await,
         // Whoever is silent may be waiting for the server to speak first.
-        Err(_) => opaque::serve_silent(client, context).await,
+        Err(_) => Box::pin(opaque::serve_silent(client, context)).await,
         Ok(Ok(None)) => {}
         Ok(Err(error)) => tracing::debug!(%error, "Client left before its first byte"),
     }

@@ -65,7 +65,8 @@ impl ClientStream {
     /// Closing a socket with unread bytes resets the connection, and a reset can overtake the answer on its way.
     pub(crate) async fn linger(mut self) {
         let _ = SockRef::from(&*self.0).shutdown(std::net::Shutdown::Write);
-        let mut scratch = [0; 4096];
+        // Not in the future, which would be larger by that for as long as the client is held.
+        let mut scratch = vec![0; 4096];
         let discard = async { while matches!(self.read(&mut scratch).await, Ok(1..)) {} };
         let _ = timeout(LINGER, discard).await;
     }
