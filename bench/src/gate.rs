@@ -12,10 +12,14 @@ use crate::{
     context::Context,
     instructions::{Work, per_request},
     peers::{Around, Proxy},
+    statistics::median,
 };
 
 /// How far from the record is the same.
 const TOLERANCE: f64 = 0.02;
+
+/// How often a record counts.
+const LOOKS: usize = 9;
 
 /// What is looked at.
 const WORKS: [Work; 3] = [Work::h1(1), Work::h1(32), Work::H2];
@@ -31,15 +35,20 @@ type Counts = BTreeMap<String, u64>;
 pub async fn gate(record: bool) -> anyhow::Result<()> {
     let context = Context::find(true)?;
     let backend = Backend::start(&Around::default()).await?;
+    // One look is near enough to the record; the record is to be in the middle of what looks see.
+    let looks = if record { LOOKS } else { 1 };
     let mut counts = Counts::new();
     for work in WORKS {
-        let count = per_request(Proxy::Sidecar, &context, &backend, work).await?;
+        let mut seen = Vec::new();
+        for _ in 0..looks {
+            seen.push(per_request(Proxy::Sidecar, &context, &backend, work).await?);
+        }
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "a count"
         )]
-        counts.insert(work.to_string(), count.round() as u64);
+        counts.insert(work.to_string(), median(&seen)?.round() as u64);
     }
     let file = file();
     if record {

@@ -86,6 +86,12 @@ async fn run(context: &Context) -> anyhow::Result<Vec<Row>> {
         {
             row = row.over(CONTROL, ratio);
         }
+        if *name == ACTIVATOR {
+            row = row.noting(
+                "with a new connection to the backend for each request, which the others keep, and two threads; in the \
+                 activator, forwarding lasts for a moment after a wake",
+            );
+        }
         rows.push(row);
     }
     rows.push(Row::left_out(
