@@ -121,6 +121,7 @@ nightly: rust ## What takes longer: all suites at length, the oldest versions th
 	STILLWAKE_STARTS=20 cargo test --locked -p stillwake-test-cluster --features cluster --test starts -- --nocapture
 	cargo build --workspace --bins --locked
 	STILLWAKE_IDLE=5m cargo test --locked -p stillwake-e2e --test local_counts
+	$(MAKE) bench-memory BENCH_MEMORY_TIME=10m
 	STILLWAKE_STEADY=5m STILLWAKE_COLD_STARTS=100 STILLWAKE_CROWDS=10 STILLWAKE_TRICKLE=30 STILLWAKE_FAILING=10m \
 		STILLWAKE_MANY=200 STILLWAKE_MANY_IDLE=5m STILLWAKE_BURSTS=30 STILLWAKE_BURST_WORKLOADS=200 $(MAKE) cluster-tests NODES=2
 	$(MAKE) cluster-tests KEDA=2.18
