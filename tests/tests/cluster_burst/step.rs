@@ -25,6 +25,10 @@ const STEPS: &str = "STILLWAKE_BURSTS";
 
 const FEW: usize = 2;
 
+/// Requests of a step: with the five that are there already clearly eight replicas, also while sums of reports are off by
+/// some. `make bench-burst` takes what is eight just so.
+const BURST: u32 = 70;
+
 /// How long a request takes.
 const TIME: Duration = Duration::from_secs(2);
 
@@ -47,7 +51,7 @@ fn a_load_step_is_answered_without_going_too_far() -> Result<(), Failure> {
             tokio::time::sleep(Duration::from_millis(rand::random_range(0..15_000))).await;
             let burst = Load::new(service, ledger.clone());
             let begun = Instant::now();
-            burst.steady(75, TIME);
+            burst.steady(BURST, TIME);
             let grown = replicas.until(&8).await?;
             let took = grown.at.saturating_duration_since(begun);
             let values = replicas.values();
