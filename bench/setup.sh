@@ -4,10 +4,8 @@
 # says which rows it left out. Go, for two of the peers, is not installed by it.
 set -euo pipefail
 
-missing=()
-need() {
-    command -v "$1" >/dev/null || [ -x "/usr/sbin/$1" ] || missing+=("$2")
-}
+. "$(dirname "$0")/../tests/install.sh"
+
 need valgrind valgrind
 need h2load nghttp2-client
 if [ "${1:-}" != gate ]; then
@@ -20,21 +18,5 @@ if [ "${1:-}" != gate ]; then
     need ip iproute2
 fi
 
-if [ ${#missing[@]} -eq 0 ]; then
-    echo "What the benchmark measures with and against is installed"
-elif command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
-    echo "Installing for the benchmark: ${missing[*]}"
-    export DEBIAN_FRONTEND=noninteractive
-    # A policy that denies starts keeps the packages from starting servers of their own on this machine.
-    policy=/usr/sbin/policy-rc.d
-    if [ ! -e "$policy" ]; then
-        printf '#!/bin/sh\nexit 101\n' >"$policy"
-        chmod +x "$policy"
-        trap 'rm -f "$policy"' EXIT
-    fi
-    apt-get update -qq
-    apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
-else
-    echo "Missing for the benchmark: ${missing[*]}. Install them, or run as root on Debian or Ubuntu;" \
-        "until then what needs them is left out." >&2
-fi
+install_missing "benchmark" "What the benchmark measures with and against is installed" \
+    "until then what needs them is left out."
