@@ -5,6 +5,7 @@
 use std::{io::ErrorKind, net::SocketAddr, time::Duration};
 
 use anyhow::{Context, ensure};
+use http::StatusCode;
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod, discovery::v1::EndpointSlice};
 use kube::{Api, api::ListParams, runtime::watcher};
 use tokio::{net::TcpStream, time::timeout};
@@ -13,7 +14,7 @@ use super::{
     Namespace, pods::INJECT, scaling::Scaling, scene::Scene, stillwake::Stillwake, watching,
     web::Web,
 };
-use crate::wait;
+use crate::{client::Answer, wait};
 
 /// Selects the slices of all activators.
 const OURS: &str = "endpointslice.kubernetes.io/managed-by=stillwake.dev";
@@ -44,6 +45,22 @@ pub async fn put_to_sleep(
     scaling.start(namespace, stillwake).await?;
     until_asleep(namespace, &web.name).await?;
     Ok(service)
+}
+
+/// Fails unless it is a `200` that had to wait.
+///
+/// # Errors
+///
+/// With the answer, if it is another.
+pub fn ensure_waited(answer: &Answer) -> anyhow::Result<()> {
+    ensure!(
+        answer.status == StatusCode::OK && answer.cold_start().is_some(),
+        "{} {:?} {}",
+        answer.status,
+        answer.headers,
+        answer.text()
+    );
+    Ok(())
 }
 
 /// Waits until a Deployment has no replica, is to have none, and its Service of the same name leads to activators.

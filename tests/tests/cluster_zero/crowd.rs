@@ -145,13 +145,7 @@ async fn first_answer(service: SocketAddr) -> anyhow::Result<Duration> {
             let begun = Instant::now();
             let answer = client::get(service, "/bytes?length=100").await?;
             let took = begun.elapsed();
-            ensure!(
-                answer.status == StatusCode::OK && answer.cold_start().is_some(),
-                "one beside the crowd: {} {:?} {}",
-                answer.status,
-                answer.headers,
-                answer.text()
-            );
+            zero::ensure_waited(&answer).context("one beside the crowd")?;
             Ok(took)
         })
     });

@@ -136,12 +136,7 @@ spec:
             tokio::try_join!(client::get(missing, "/"), client::get(there, "/"))?;
         let refused = refusal(refused)?;
         eprintln!("of a port that no pod has: {}", refused.text().trim());
-        ensure!(
-            served.status == StatusCode::OK && served.cold_start().is_some(),
-            "{} {}",
-            served.status,
-            served.text()
-        );
+        zero::ensure_waited(&served)?;
         Ok(())
     })
 }

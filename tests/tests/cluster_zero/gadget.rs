@@ -2,9 +2,8 @@
 
 use std::pin::pin;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use futures_util::StreamExt;
-use http::StatusCode;
 use k8s_openapi::{
     api::core::v1::Pod,
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
@@ -88,13 +87,7 @@ async fn sleeps_and_wakes(
     zero::until_served(namespace, NAME, true).await?;
     let service = web::cluster_address(namespace, NAME).await?;
     let answer = client::get(service, "/bytes?length=100").await?;
-    ensure!(
-        answer.status == StatusCode::OK && answer.cold_start().is_some(),
-        "{} {:?} {}",
-        answer.status,
-        answer.headers,
-        answer.text()
-    );
+    zero::ensure_waited(&answer)?;
     controller.until_asleep(namespace).await?;
     zero::until_served(namespace, NAME, true).await
 }

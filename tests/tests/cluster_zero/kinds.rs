@@ -2,8 +2,7 @@
 
 use std::net::SocketAddr;
 
-use anyhow::{Context, ensure};
-use http::StatusCode;
+use anyhow::Context;
 use k8s_openapi::api::core::v1::{Node, Service};
 use serde_json::json;
 use stillwake_e2e::{
@@ -56,13 +55,7 @@ spec:
             zero::until_served(namespace, "two-ports", true).await?;
             let answer = client::get(address, "/bytes?length=100").await;
             let answer = answer.with_context(|| what.to_owned())?;
-            ensure!(
-                answer.status == StatusCode::OK && answer.cold_start().is_some(),
-                "{what}: {} {:?} {}",
-                answer.status,
-                answer.headers,
-                answer.text()
-            );
+            zero::ensure_waited(&answer).context(what)?;
             zero::until_asleep(namespace, WEB).await?;
         }
         Ok(())
@@ -130,13 +123,7 @@ spec:
         let service = web::cluster_address(namespace, "store").await?;
         wait::until("an answer that waited", watching::PATIENCE, async || {
             let answer = client::get(service, "/").await?;
-            ensure!(
-                answer.status == StatusCode::OK && answer.cold_start().is_some(),
-                "{} {}",
-                answer.status,
-                answer.text()
-            );
-            anyhow::Ok(())
+            zero::ensure_waited(&answer)
         })
         .await
     })
@@ -160,13 +147,6 @@ spec: {{internalTrafficPolicy: Local, selector: {{app: {WEB}}}, ports: [{{port: 
         zero::until_served(namespace, "local", true).await?;
         let service = web::cluster_address(namespace, "local").await?;
         let answer = client::get(service, "/bytes?length=100").await?;
-        ensure!(
-            answer.status == StatusCode::OK && answer.cold_start().is_some(),
-            "{} {:?} {}",
-            answer.status,
-            answer.headers,
-            answer.text()
-        );
-        Ok(())
+        zero::ensure_waited(&answer)
     })
 }

@@ -143,12 +143,7 @@ fn a_workload_that_gives_up_its_label_at_zero_is_served_and_left_as_it_is() -> R
             .patch(WEB, &PatchParams::default(), &patch)
             .await?;
         let answer = client::get(service, "/").await?;
-        ensure!(
-            answer.status == StatusCode::OK && answer.cold_start().is_some(),
-            "{} {}",
-            answer.status,
-            answer.text()
-        );
+        zero::ensure_waited(&answer)?;
         zero::until_served(namespace, WEB, false).await?;
         let plain = pods::until_ready(namespace, WEB, 1).await?;
         ensure!(

@@ -4,7 +4,6 @@ use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, ensure};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use http::StatusCode;
 use kube::api::{Patch, PatchParams};
 use rand::seq::SliceRandom;
 use serde_json::json;
@@ -92,12 +91,7 @@ async fn wake(namespace: &Namespace, name: &str) -> anyhow::Result<()> {
     let service = web::cluster_address(namespace, name).await?;
     let answer = client::get(service, "/bytes?length=100").await;
     let answer = answer.with_context(|| name.to_owned())?;
-    ensure!(
-        answer.status == StatusCode::OK && answer.cold_start().is_some(),
-        "{name}: {} {}",
-        answer.status,
-        answer.text()
-    );
+    zero::ensure_waited(&answer).with_context(|| name.to_owned())?;
     zero::until_asleep(namespace, name).await
 }
 
