@@ -2,23 +2,29 @@
 //!
 //! Never carries users' traffic, and changes nothing in the process.
 
-use std::{fmt, io, sync::Arc};
+use std::{convert::Infallible, fmt, pin::pin, sync::Arc};
 
-use axum::{
-    Router,
-    extract::State,
-    http::{StatusCode, header},
-    response::{IntoResponse, Response},
-    routing::get,
+use hyper::{
+    Method, Response, StatusCode,
+    header::{self, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
 };
+use hyper_util::rt::TokioIo;
 use prometheus_client::{encoding::text, registry::Registry};
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::readiness::Readiness;
+use crate::{accept, readiness::Readiness};
+
+/// Media type of `/live` and `/ready`, and of what went wrong.
+const TEXT: &str = "text/plain; charset=utf-8";
 
 /// Media type of `/metrics`.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Media type of `/debug/state`.
+const JSON: &str = "application/json";
 
 /// What the admin port shows.
 #[derive(Clone)]
@@ -51,44 +57,92 @@ impl Admin {
         }
     }
 
-    /// Serves the pages until `stop` is cancelled.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the listener does.
-    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) -> io::Result<()> {
-        let pages = Router::new()
-            .route("/live", get(async || "live\n"))
-            .route("/ready", get(ready))
-            .route("/metrics", get(metrics))
-            .route("/debug/state", get(state))
-            .with_state(self);
-        axum::serve(listener, pages)
-            .with_graceful_shutdown(stop.cancelled_owned())
-            .await
+    /// Serves the pages until `stop` is cancelled, and then until the requests that have begun are answered.
+    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
+        let connections = TaskTracker::new();
+        while let Some((stream, _)) = stop.run_until_cancelled(accept::accept(&listener)).await {
+            connections.spawn(self.clone().connection(stream, stop.clone()));
+        }
+        drop(listener);
+        connections.close();
+        connections.wait().await;
+    }
+
+    async fn connection(self, stream: TcpStream, stop: CancellationToken) {
+        let answers = service_fn(async |request: hyper::Request<_>| {
+            Ok::<_, Infallible>(self.answer(request.method(), request.uri().path()))
+        });
+        let served = http1::Builder::new().serve_connection(TokioIo::new(stream), answers);
+        let mut served = pin!(served);
+        let ended = tokio::select! {
+            ended = &mut served => ended,
+            () = stop.cancelled() => {
+                served.as_mut().graceful_shutdown();
+                served.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "A connection to the admin port broke off");
+        }
+    }
+
+    fn answer(&self, method: &Method, path: &str) -> Response<String> {
+        let page: fn(&Self) -> _ = match path {
+            "/live" => |_| full(StatusCode::OK, TEXT, "live\n".to_owned()),
+            "/ready" => Self::ready,
+            "/metrics" => Self::metrics,
+            "/debug/state" => Self::state,
+            _ => return empty(StatusCode::NOT_FOUND),
+        };
+        if *method != Method::GET && *method != Method::HEAD {
+            let mut refused = empty(StatusCode::METHOD_NOT_ALLOWED);
+            let allowed = HeaderValue::from_static("GET,HEAD");
+            refused.headers_mut().insert(header::ALLOW, allowed);
+            return refused;
+        }
+        page(self)
+    }
+
+    fn ready(&self) -> Response<String> {
+        if self.readiness.is_ready() {
+            full(StatusCode::OK, TEXT, "ready\n".to_owned())
+        } else {
+            full(
+                StatusCode::SERVICE_UNAVAILABLE,
+                TEXT,
+                "not ready\n".to_owned(),
+            )
+        }
+    }
+
+    fn metrics(&self) -> Response<String> {
+        let mut page = String::new();
+        match text::encode(&mut page, &self.registry) {
+            Ok(()) => full(StatusCode::OK, OPEN_METRICS, page),
+            Err(error) => full(StatusCode::INTERNAL_SERVER_ERROR, TEXT, error.to_string()),
+        }
+    }
+
+    fn state(&self) -> Response<String> {
+        // Laid out for the people who read it with curl.
+        full(StatusCode::OK, JSON, format!("{:#}\n", (self.state)()))
     }
 }
 
-async fn ready(State(admin): State<Admin>) -> (StatusCode, &'static str) {
-    if admin.readiness.is_ready() {
-        (StatusCode::OK, "ready\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
-    }
+fn full(status: StatusCode, media_type: &'static str, page: String) -> Response<String> {
+    let mut answer = Response::new(page);
+    *answer.status_mut() = status;
+    let media_type = HeaderValue::from_static(media_type);
+    answer
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, media_type);
+    answer
 }
 
-async fn metrics(State(admin): State<Admin>) -> Response {
-    let mut page = String::new();
-    match text::encode(&mut page, &admin.registry) {
-        Ok(()) => ([(header::CONTENT_TYPE, OPEN_METRICS)], page).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-    }
-}
-
-async fn state(State(admin): State<Admin>) -> Response {
-    // Laid out for the people who read it with curl.
-    let page = format!("{:#}\n", (admin.state)());
-    ([(header::CONTENT_TYPE, "application/json")], page).into_response()
+fn empty(status: StatusCode) -> Response<String> {
+    let mut answer = Response::default();
+    *answer.status_mut() = status;
+    answer
 }
 
 #[cfg(test)]

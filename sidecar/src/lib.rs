@@ -259,11 +259,7 @@ fn serve_admin(listener: TcpListener, pages: Pages, stop: CancellationToken) {
     registry.register_collector(Box::new(pages.clone()));
     // Every socket is bound by now: the sidecar takes connections, whatever the app does.
     let admin = Admin::new(Readiness::default(), registry, move || pages.debug_state());
-    tokio::spawn(async move {
-        if let Err(error) = admin.serve(listener, stop).await {
-            tracing::warn!(%error, "Admin pages are not served any more");
-        }
-    });
+    tokio::spawn(admin.serve(listener, stop));
 }
 
 /// A socket that is listened on, and the app's port behind it.

@@ -3,11 +3,13 @@
 use std::process::Command;
 
 /// Crates that have no place in the sidecar, by the beginning of their names.
-const FORBIDDEN: [&str; 7] = [
+const FORBIDDEN: [&str; 9] = [
+    "axum",
     "clap",
     "hickory",
     "k8s-openapi",
     "kube",
+    "procfs",
     "regex",
     "schemars",
     "tonic",

@@ -137,13 +137,12 @@ pub async fn run() -> anyhow::Result<()> {
     let pages = Admin::new(Readiness::default(), registry, move || state.debug_state());
     let stop = || shutdown.drain.clone();
     let served = async {
-        let ((), (), pages, told) = tokio::join!(
+        let ((), (), (), told) = tokio::join!(
             aggregator.serve_ingest(ingest, Acceptor::plaintext(), stop()),
             aggregator.serve_scaler(scaler, Acceptor::plaintext(), stop()),
             pages.serve(admin, stop()),
             take_membership(aggregator.clone(), membership, stop()),
         );
-        pages.context("the admin port failed")?;
         told.context("the membership port failed")
     };
     tokio::select! {

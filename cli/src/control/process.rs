@@ -178,17 +178,10 @@ impl Process {
             tracing::warn!(limit = ?self.finish_limit, "Stopping although not everything has finished");
         }
         end.cancel();
-        match pages.await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(RoleError::Broken {
-                what: "the server of the admin pages",
-                source: error.into(),
-            }),
-            Err(error) => Err(RoleError::Broken {
-                what: "the server of the admin pages",
-                source: error.into(),
-            }),
-        }
+        pages.await.map_err(|error| RoleError::Broken {
+            what: "the server of the admin pages",
+            source: error.into(),
+        })
     }
 }
 

@@ -145,7 +145,7 @@ impl Local {
 
         let pages = common.pages(addresses.scaler, scaler_shown.clone(), fleet.clone());
         let serving = pages.serve(listeners.admin, stages.serving.clone());
-        background.spawn(logged("admin", serving));
+        background.spawn(serving);
         common.spawn_aggregator(listeners.ingest, listeners.scaler);
         common.spawn_reporter(addresses.ingest, news);
         let supervisor = Supervisor::new(
@@ -346,12 +346,6 @@ fn one_line(command: &[String]) -> String {
 
 fn part(what: &'static str) -> impl Fn(io::Error) -> RunError {
     move |source| RunError::Part { what, source }
-}
-
-async fn logged(part: &'static str, serving: impl Future<Output = io::Result<()>>) {
-    if let Err(error) = serving.await {
-        tracing::error!(part, %error, "A server of ours ended");
-    }
 }
 
 async fn ended(part: &'static str, task: JoinHandle<()>) {

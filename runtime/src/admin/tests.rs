@@ -128,5 +128,5 @@ async fn the_pages_follow_the_process() {
     assert!(page(address, "/ready").await.starts_with("HTTP/1.1 503"));
 
     stop.cancel();
-    served.await.unwrap().unwrap();
+    served.await.unwrap();
 }
