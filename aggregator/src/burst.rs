@@ -115,7 +115,7 @@ pub(crate) enum Step {
 #[derive(Clone, Copy, Debug)]
 struct Told {
     rise: u64,
-    /// What lasted then, or was found.
+    /// What was found; what lasted, where that is not known.
     level: f64,
     pods: usize,
 }
@@ -315,7 +315,8 @@ impl Burst {
         if let (Some(told), Some(value)) = (&mut self.told, value)
             && told.rise == level.rise()
         {
-            told.level = told.level.max(value);
+            // Less than what lasted if it came before the load was known where it was read.
+            told.level = value;
         }
         self.followed(shared)
     }
@@ -326,6 +327,10 @@ impl Burst {
             Some(asked) if pods > asked.pods => self.followed(shared),
             Some(asked) if now >= asked.overdue() => {
                 self.abandon(shared);
+                // Nothing was found. An HPA that looks when asked skips that right after a look of its own, for 15 s.
+                if shared.belief.is_proven() {
+                    self.told = None;
+                }
                 shared.count(Outcome::Unread);
                 let here = self.belief.disappointed(now);
                 if shared.belief.disappointed(now) {

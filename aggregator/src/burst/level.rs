@@ -24,12 +24,15 @@ const GRAIN: Duration = Duration::from_millis(5);
 /// How long before it is read a level is as good as known: a look that is asked for comes later than this.
 const LOOK_DELAY: Duration = Duration::from_millis(50);
 
+/// How long a level has to be held to be found by a look once the rise is sure: the rest of a step is as real as its begin.
+const FOUND: Duration = Duration::from_millis(50);
+
 /// How long after pods began or ceased to take requests those move between reporters: two intervals of busy ones. What is
 /// gone from one may be told up to a second before or after it has come to another.
 const MOVING: Duration = Duration::from_secs(2);
 
 /// The longest such time in a row, however many pods come.
-const LONGEST_MOVING: Duration = Duration::from_secs(5);
+const LONGEST_MOVING: Duration = Duration::from_secs(10);
 
 /// A sum off by more than this part is more than requests that move: reporters tell at once when half of theirs are gone.
 const MOVED: f64 = 0.5;
@@ -156,16 +159,15 @@ impl Level {
 
     /// Returns the highest level that was held for the whole window, at `now` or, if nothing changes, later.
     pub(crate) fn lasting(&self, now: Moment) -> u64 {
-        let oldest = now - self.window;
-        let lower = self.lower.iter().find(|(ended, _)| *ended > oldest);
-        lower.map_or(self.now, |(_, level)| *level)
+        self.least_since(now - self.window)
     }
 
-    /// Returns what lasts now if that is a clear rise and more than `average`, and otherwise that.
+    /// Returns the level of now if what lasts is a clear rise and more than `average`, and otherwise that.
     pub(crate) fn raise(&self, average: f64, now: Moment) -> f64 {
-        let lasting = self.believed(now) as f64;
-        if lasting > clear(self.earlier() as f64) && lasting > average * CLEAR {
-            lasting
+        let lasting = self.believed(now);
+        if lasting as f64 > clear(self.earlier() as f64) && lasting as f64 > average * CLEAR {
+            let found = self.least_since(now - self.window.min(span(FOUND)));
+            self.before_moving(found, now).unwrap_or(found) as f64
         } else {
             average
         }
@@ -206,11 +208,20 @@ impl Level {
     /// Returns what lasts, or what did before requests began to move between reporters.
     fn believed(&self, now: Moment) -> u64 {
         let lasting = self.lasting(now);
+        self.before_moving(lasting, now).unwrap_or(lasting)
+    }
+
+    /// Returns what lasted before requests began to move between reporters, if they do and `level` may come from that.
+    fn before_moving(&self, level: u64, now: Moment) -> Option<u64> {
         let moving = self.moving.filter(|moving| now < moving.until);
         let before = moving.map(|moving| moving.level);
-        before
-            .filter(|before| lasting.abs_diff(*before) as f64 <= MOVED * *before as f64)
-            .unwrap_or(lasting)
+        before.filter(|before| level.abs_diff(*before) as f64 <= MOVED * *before as f64)
+    }
+
+    /// Returns the lowest level after `oldest`.
+    fn least_since(&self, oldest: Moment) -> u64 {
+        let lower = self.lower.iter().find(|(ended, _)| *ended > oldest);
+        lower.map_or(self.now, |(_, level)| *level)
     }
 
     fn longest_rise(&self) -> i64 {

@@ -221,6 +221,37 @@ fn it_stops_when_looks_do_not_follow_tells_it_once_and_tries_again_later() {
 }
 
 #[test]
+fn a_look_that_does_not_follow_where_others_did_is_asked_for_once_more() {
+    let mut world = World::new();
+    world.shared.belief.followed();
+    world.load(80);
+    world.ask();
+    world.pass(3 * SECOND);
+    world.ask();
+    assert_eq!(world.outcome("unread"), 1);
+    for _ in 0..20 {
+        world.pass(SECOND / 2);
+        assert_ne!(world.step(), Step::Ask, "now there is doubt");
+    }
+}
+
+#[test]
+fn a_look_that_came_too_early_is_asked_for_again() {
+    let mut world = World::new();
+    world.load(80);
+    world.ask();
+    let first = world.now;
+    // Where it was read, the load was not known yet.
+    assert_eq!(world.looked(5.0), Settled::Followed);
+    assert_eq!(world.step(), Step::WaitUntil(first + 3 * SECOND));
+    world.pass(3 * SECOND);
+    world.ask();
+    world.looked(80.0);
+    world.pass(3 * SECOND);
+    assert_ne!(world.step(), Step::Ask);
+}
+
+#[test]
 fn one_object_that_is_not_looked_at_does_not_stop_others() {
     let mut world = World::new();
     for _ in 0..10 {

@@ -218,12 +218,20 @@ impl State {
 
     /// The HPA has looked, and found `value` if it asked here for that.
     pub(crate) fn looked(&mut self, key: &ScaledObjectKey, value: Option<f64>, now: Instant) {
-        self.advance(now);
+        let now = self.advance(now);
         let level = self
             .scaled_objects
             .get(key)
             .and_then(|object| Some(&self.workloads.get(&object.workload)?.level));
         if let (Some(level), Some(looks)) = (level, self.bursts.objects.get_mut(key)) {
+            tracing::debug!(
+                namespace = key.namespace,
+                name = key.name,
+                found = value,
+                level = level.now(),
+                lasting = level.lasting(now),
+                "The HPA has looked"
+            );
             let settled = looks.burst.looked(level, value, &mut self.bursts.shared);
             self.settled(key, settled);
         }

@@ -61,6 +61,16 @@ fn an_average_is_raised_in_a_clear_rise_until_it_ends() {
 }
 
 #[test]
+fn once_a_rise_is_sure_all_of_it_is_found() {
+    let mut level = level(&[(1_000, 5), (20_000, 60), (20_100, 80)]);
+    assert_eq!(level.lasting(at(20_150)), 60);
+    assert_eq!(answer(&level, 20_149), "20", "it is not sure");
+    assert_eq!(answer(&level, 20_150), "80");
+    level.change(90, at(20_160));
+    assert_eq!(answer(&level, 20_170), "80", "a moment is not enough");
+}
+
+#[test]
 fn a_rise_is_over_after_a_while_without_a_fall() {
     let mut level = level(&[(1_000, 5), (20_000, 80)]);
     let rise = level.rise();
@@ -105,11 +115,11 @@ fn while_requests_move_an_end_or_a_further_burst_is_seen_all_the_same() {
 #[test]
 fn pods_that_come_all_the_time_do_not_hold_an_earlier_level_up() {
     let mut level = level(&[(1_000, 5), (20_000, 80)]);
-    for time in (21_000..27_000).step_by(500) {
+    for time in (21_000..32_000).step_by(500) {
         level.change(if time < 22_000 { 80 } else { 100 }, at(time));
         level.pods_changed(at(time));
     }
-    assert_eq!(answer(&level, 27_000), "100");
+    assert_eq!(answer(&level, 32_000), "100");
 }
 
 #[test]
