@@ -4,6 +4,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
+use anyhow::ensure;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -102,10 +103,19 @@ impl Ledger {
         self.entries.lock().len() as u64
     }
 
-    /// Returns when the first request was about to be sent.
-    pub fn begun(&self) -> Option<Instant> {
+    /// Fails until the load has lasted for `window`: before that, averages of it and of a sudden rise are not the same.
+    ///
+    /// # Errors
+    ///
+    /// While it has not.
+    pub fn ensure_lasted(&self, window: Duration) -> anyhow::Result<()> {
         let entries = self.entries.lock();
-        entries.first_key_value().map(|(_, entry)| entry.sent)
+        let first = entries.first_key_value().map(|(_, entry)| entry.sent);
+        ensure!(
+            first.is_some_and(|first| first.elapsed() > window),
+            "the load has not lasted for {window:?} yet"
+        );
+        Ok(())
     }
 
     /// All entries so far.

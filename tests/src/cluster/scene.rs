@@ -144,7 +144,7 @@ impl Scene {
         let what = format!("at most {rate} requests per second");
         let tolerated = rate * (1.0 + TOLERANCE);
         wait::until(&what, watching::PATIENCE, async || {
-            self.has_lasted()?;
+            self.ledger.ensure_lasted(WINDOW)?;
             let sent = self.ledger.rate(WINDOW, Instant::now());
             ensure!(sent <= rate, "{sent} sent");
             for seen in scaling::seen(stillwake, &self.namespace, WEB).await? {
@@ -156,16 +156,6 @@ impl Scene {
         .await
     }
 
-    /// Fails until the load has lasted for a window: before that, averages of it and of a burst are not the same.
-    fn has_lasted(&self) -> anyhow::Result<()> {
-        let begun = self.ledger.begun();
-        ensure!(
-            begun.is_some_and(|begun| begun.elapsed() > WINDOW),
-            "the load has not lasted for a window yet"
-        );
-        Ok(())
-    }
-
     /// Waits until KEDA says of these metrics what is sent.
     ///
     /// # Errors
@@ -174,7 +164,7 @@ impl Scene {
     pub async fn right(&self, metrics: &[String]) -> anyhow::Result<()> {
         let what = "KEDA to say what is sent";
         wait::until(what, watching::PATIENCE, async || {
-            self.has_lasted()?;
+            self.ledger.ensure_lasted(WINDOW)?;
             for metric in metrics {
                 if let Err(wrong) = self.is_right(metric).await {
                     // KEDA 2.21 takes a workload for idle if somebody else asks it in the moment in which its own poll

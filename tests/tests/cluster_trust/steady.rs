@@ -95,10 +95,14 @@ impl<'a> Steady<'a> {
         pods::until_ready(self.namespace, WEB, REPLICAS).await
     }
 
-    /// Waits until the numbers are what is sent.
+    /// Waits until the numbers are what is sent, for a whole window.
     pub(crate) async fn right(&self) -> anyhow::Result<()> {
         let what = "numbers as they were sent";
-        wait::until(what, watching::PATIENCE, || self.look()).await
+        wait::until(what, watching::PATIENCE, async || {
+            self.ledger.ensure_lasted(WINDOW)?;
+            self.look().await
+        })
+        .await
     }
 
     /// Looks over and over, and fails once a number is wrong.
