@@ -91,7 +91,7 @@ cluster-tests: rust ## The suites on a real Kubernetes with KEDA: on the one tha
 
 soak: rust ## A million numbered requests on the running cluster, while all comes and goes (hours; SOAK_REQUESTS, SOAK_CYCLES)
 	STILLWAKE_SOAK_REQUESTS=$(SOAK_REQUESTS) STILLWAKE_SOAK_CYCLES=$(SOAK_CYCLES) \
-		cargo test --locked -p stillwake-e2e --features cluster --test cluster_zero loss -- --nocapture
+		cargo test --release --locked -p stillwake-e2e --features cluster --test cluster_zero loss -- --nocapture
 
 bench: rust sidecar ## The speed and size of all parts beside their peers, into docs/reference/benchmarks.md (root; about 25 minutes)
 	bench/setup.sh

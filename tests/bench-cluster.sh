@@ -24,4 +24,4 @@ fi
 make --no-print-directory cluster-images
 # shellcheck disable=SC2086
 $TEST_CLUSTER http-add-on
-cargo test --locked -p stillwake-e2e --features cluster --test "$1" beside_the_http_add_ons -- --nocapture
+cargo test --release --locked -p stillwake-e2e --features cluster --test "$1" beside_the_http_add_ons -- --nocapture
