@@ -1,6 +1,7 @@
 //! The admin port of every process: `/live`, `/ready`, `/metrics` and `/debug/state`.
 //!
-//! Never carries users' traffic, and changes nothing in the process.
+//! Never carries users' traffic, and changes nothing in the process. By hyper alone: the sidecar has these pages as well, and
+//! what a router adds to it would be in memory beside every replica of every app.
 
 use std::{convert::Infallible, fmt, pin::pin, sync::Arc};
 
