@@ -79,6 +79,11 @@ fn nothing_is_lost_while_everything_comes_and_goes() -> Result<(), Failure> {
             load.finish().await;
             through.finish().await;
             asleep(&replicas, cycle).await?;
+            eprintln!(
+                "{} of {cycles}: {} requests so far",
+                cycle + 1,
+                ledger.sent()
+            );
         }
         trickles.end().await?;
         let verdict = ledger.verdict();
