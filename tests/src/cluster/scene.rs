@@ -111,25 +111,23 @@ impl Scene {
         Ok(())
     }
 
-    /// Returns the value of a metric at KEDA, and what the load was in the same window.
-    async fn compare(&self, metric: &str) -> anyhow::Result<(f64, f64)> {
+    /// Fails unless KEDA says of a metric what the load was in its window. Returns both.
+    async fn is_right(&self, metric: &str) -> anyhow::Result<(f64, f64)> {
         let now = Instant::now();
         let seen = scaling::external_metric(&self.namespace, WEB, metric).await?;
-        let sent = if metric.ends_with("concurrency") {
-            self.ledger.concurrency(WINDOW, now)
+        let (sent, least, most) = if metric.ends_with("concurrency") {
+            let sent = self.ledger.concurrency(WINDOW, now);
+            (sent, sent, sent)
         } else {
-            self.ledger.rate(WINDOW, now)
+            // The window of each sidecar ends with its last report, wherever in this time that was.
+            let (shorter, longer) = (WINDOW - UNREPORTED, WINDOW + UNREPORTED);
+            let part = |window: Duration, end| {
+                self.ledger.rate(window, end) * window.as_secs_f64() / WINDOW.as_secs_f64()
+            };
+            let sent = self.ledger.rate(WINDOW, now);
+            (sent, part(shorter, now - UNREPORTED), part(longer, now))
         };
-        Ok((seen, sent))
-    }
-
-    async fn is_right(&self, metric: &str) -> anyhow::Result<(f64, f64)> {
-        let (seen, sent) = self.compare(metric).await?;
-        let mut least = 1.0 - TOLERANCE;
-        if metric.ends_with("request-rate") {
-            least -= UNREPORTED.as_secs_f64() / WINDOW.as_secs_f64();
-        }
-        let right = least * sent..=(1.0 + TOLERANCE) * sent;
+        let right = (1.0 - TOLERANCE) * least..=(1.0 + TOLERANCE) * most;
         ensure!(right.contains(&seen), "{metric} is {seen} of {sent}");
         Ok((seen, sent))
     }
