@@ -120,7 +120,7 @@ impl Scene {
             (sent, sent, sent)
         } else {
             // The window of each sidecar ends with its last report, wherever in this time that was.
-            let (shorter, longer) = (WINDOW - UNREPORTED, WINDOW + UNREPORTED);
+            let (shorter, longer) = (WINDOW.saturating_sub(UNREPORTED), WINDOW + UNREPORTED);
             let part = |window: Duration, end| {
                 self.ledger.rate(window, end) * window.as_secs_f64() / WINDOW.as_secs_f64()
             };
