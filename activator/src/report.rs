@@ -50,7 +50,7 @@ impl Session for HeldSession {
                 current.insert(workload.clone(), holder.report());
             }
         }
-        let busy = current.values().any(|count| count.held > 0);
+        let requests = current.values().map(|count| count.held as u64).sum();
         let changed = current
             .iter()
             .filter(|&(workload, count)| self.last.get(workload) != Some(count));
@@ -60,7 +60,7 @@ impl Session for HeldSession {
         self.last = current;
         Report {
             kind: Kind::Held(HeldReport { elapsed, held }),
-            busy,
+            requests,
         }
     }
 }

@@ -261,8 +261,8 @@ impl Connection {
                     // Before the state is taken: an edge after this line is one that the report may not have.
                     edges.mark_unchanged();
                     let now = Instant::now();
-                    let busy = self.report(writing, &mut *session).await?;
-                    schedule.sent(now, busy);
+                    let requests = self.report(writing, &mut *session).await?;
+                    schedule.sent(now, requests);
                 }
             }
         }
@@ -273,11 +273,11 @@ impl Connection {
         &self,
         writing: &mut FramedWrite<W, Codec>,
         session: &mut dyn Session,
-    ) -> Result<bool, ConnectionError> {
+    ) -> Result<u64, ConnectionError> {
         let report = session.report();
         send(writing, report.kind).await?;
         self.entry.reported();
-        Ok(report.busy)
+        Ok(report.requests)
     }
 }
 

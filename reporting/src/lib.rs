@@ -101,8 +101,8 @@ pub trait Session: Send {
 pub struct Report {
     /// The frame's content.
     pub kind: reporter_frame::Kind,
-    /// Requests are in flight or held, so that the next report is due after the busy interval.
-    pub busy: bool,
+    /// Requests in flight or held. With any, the next report is due after the busy interval, or sooner while they grow.
+    pub requests: u64,
 }
 
 /// Returns a random epoch for [`Hello::epoch`]; never 0.

@@ -57,6 +57,8 @@ struct Sent {
     at: Instant,
     /// Requests were in flight; holds the interval until the next report.
     busy: Option<Duration>,
+    /// The most requests that were reported since the last edge.
+    highest: u64,
 }
 
 impl Schedule {
@@ -94,28 +96,32 @@ impl Schedule {
         }
     }
 
-    /// A report of the state at `at` goes out; edges up to then are in it.
+    /// A report of the state at `at`, of so many requests, goes out; edges up to then are in it.
     ///
     /// The first one of a busy time says little, since the edge is its first request: a burst that follows would look
     /// like one request for a whole interval. So does one on another edge, such as a clear rise: how far it goes, and
-    /// whether it lasts, is only known afterwards. So the next ones follow sooner, each after twice the time of the last.
-    pub(crate) fn sent(&mut self, at: Instant, busy: bool) {
-        let before = self.last.and_then(|last| last.busy);
-        let interval = if self.edge {
-            self.minimum_gap
-        } else {
-            before.unwrap_or(self.minimum_gap) * 2
+    /// whether it lasts, is only known afterwards. So the next ones follow sooner, each after twice the time of the last, or
+    /// after the same time while it goes on clearly above all that was reported.
+    pub(crate) fn sent(&mut self, at: Instant, requests: u64) {
+        let before = self.last.filter(|_| !self.edge);
+        let highest = before.map_or(0, |last| last.highest);
+        let grows = requests * 10 > highest * 11;
+        let interval = match before.and_then(|last| last.busy) {
+            _ if self.edge => self.minimum_gap,
+            Some(interval) if grows => interval,
+            interval => interval.unwrap_or(self.minimum_gap) * 2,
         };
         self.last = Some(Sent {
             at,
-            busy: busy.then_some(interval.min(self.intervals.busy)),
+            busy: (requests > 0).then_some(interval.min(self.intervals.busy)),
+            highest: highest.max(requests),
         });
         self.edge = false;
     }
 
     /// Returns when the next report is due; `None` is at once.
     pub(crate) fn due(&self) -> Option<Instant> {
-        let Sent { at, busy } = self.last?;
+        let Sent { at, busy, .. } = self.last?;
         let interval = match (self.edge, busy) {
             (true, _) => self.minimum_gap,
             (false, Some(interval)) => interval,
@@ -135,7 +141,7 @@ mod tests {
     fn steadily_busy(now: Instant) -> Schedule {
         let mut schedule = Schedule::new(GAP);
         for _ in 0..10 {
-            schedule.sent(now, true);
+            schedule.sent(now, 1);
         }
         schedule
     }
@@ -149,9 +155,9 @@ mod tests {
     async fn reports_follow_the_busy_or_the_idle_interval() {
         let now = Instant::now();
         let mut schedule = steadily_busy(now);
-        schedule.sent(now, true);
+        schedule.sent(now, 1);
         assert_eq!(schedule.due(), Some(now + DEFAULT_BUSY));
-        schedule.sent(now, false);
+        schedule.sent(now, 0);
         assert_eq!(schedule.due(), Some(now + DEFAULT_IDLE));
     }
 
@@ -160,9 +166,9 @@ mod tests {
         let now = Instant::now();
         let mut schedule = Schedule::new(GAP);
         for _ in 0..2 {
-            schedule.sent(now, false);
+            schedule.sent(now, 0);
             for milliseconds in [100, 200, 400, 800, 1000, 1000] {
-                schedule.sent(now, true);
+                schedule.sent(now, 1);
                 let due = now + Duration::from_millis(milliseconds);
                 assert_eq!(schedule.due(), Some(due));
             }
@@ -175,9 +181,34 @@ mod tests {
         let mut schedule = steadily_busy(now);
         schedule.edge();
         for milliseconds in [50, 100, 200, 400, 800, 1000] {
-            schedule.sent(now, true);
+            schedule.sent(now, 1);
             let due = now + Duration::from_millis(milliseconds);
             assert_eq!(schedule.due(), Some(due));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn reports_follow_as_fast_for_as_long_as_the_number_goes_on_growing() {
+        let now = Instant::now();
+        let mut schedule = steadily_busy(now);
+        schedule.edge();
+        let told = [
+            (10, 50),
+            (30, 50),
+            (60, 50),
+            (80, 50),
+            (85, 100),
+            (70, 200),
+            (88, 400),
+            (100, 400),
+            (100, 800),
+            (150, 800),
+            (160, 1000),
+        ];
+        for (requests, milliseconds) in told {
+            schedule.sent(now, requests);
+            let due = now + Duration::from_millis(milliseconds);
+            assert_eq!(schedule.due(), Some(due), "{requests}");
         }
     }
 
@@ -185,13 +216,13 @@ mod tests {
     async fn an_edge_is_due_after_the_gap_and_only_once() {
         let now = Instant::now();
         let mut schedule = Schedule::new(GAP);
-        schedule.sent(now, false);
+        schedule.sent(now, 0);
         assert!(!schedule.awaits_edge());
         schedule.edge();
         schedule.edge();
         assert!(schedule.awaits_edge());
         assert_eq!(schedule.due(), Some(now + GAP));
-        schedule.sent(now + GAP, false);
+        schedule.sent(now + GAP, 0);
         assert!(!schedule.awaits_edge());
         assert_eq!(schedule.due(), Some(now + GAP + DEFAULT_IDLE));
     }
@@ -209,7 +240,7 @@ mod tests {
             let due = now + Duration::from_millis(milliseconds.into());
             assert_eq!(schedule.due(), Some(due));
         }
-        schedule.sent(now, false);
+        schedule.sent(now, 0);
         assert_eq!(schedule.due(), Some(now + Duration::from_secs(30)));
     }
 

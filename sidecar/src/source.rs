@@ -96,7 +96,7 @@ impl Session for SidecarSession {
     fn report(&mut self) -> Report {
         let pod = self.0.report();
         Report {
-            busy: pod.count.is_some_and(|count| count.in_flight > 0),
+            requests: pod.count.map_or(0, |count| count.in_flight),
             kind: Kind::Pod(pod),
         }
     }
@@ -132,7 +132,7 @@ mod tests {
         let source = SidecarSource::new(state.clone());
         let mut session = source.session();
         let before = session.report();
-        assert!(!before.busy);
+        assert_eq!(before.requests, 0);
         assert_eq!(
             (pod(&before).app_ready, pod(&before).draining),
             (false, false)
@@ -145,7 +145,7 @@ mod tests {
         ready.send_replace(true);
         state.drain.begin();
         let after = session.report();
-        assert!(after.busy);
+        assert_eq!(after.requests, 1);
         let expected = PodReport {
             elapsed: 3000,
             count: Some(Count {

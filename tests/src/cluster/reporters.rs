@@ -146,7 +146,7 @@ impl Session for PlayedSession {
         };
         Report {
             kind,
-            busy: snapshot.in_flight > 0,
+            requests: snapshot.in_flight,
         }
     }
 }

@@ -84,7 +84,7 @@ impl Session for Pod {
     fn report(&mut self) -> Report {
         let (elapsed, count) = self.look();
         Report {
-            busy: count.in_flight > 0,
+            requests: count.in_flight,
             kind: Kind::Pod(PodReport {
                 elapsed,
                 count: Some(count),
