@@ -9,10 +9,10 @@ use crate::support::*;
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: cart\r\n\r\n";
 
-fn report(session: &mut dyn Session) -> (HeldReport, bool) {
+fn report(session: &mut dyn Session) -> (HeldReport, u64) {
     let report = session.report();
     match report.kind {
-        Kind::Held(held) => (held, report.busy),
+        Kind::Held(held) => (held, report.requests),
         other => panic!("an activator reported {other:?}"),
     }
 }
@@ -27,22 +27,22 @@ async fn a_session_names_everything_first_and_then_what_changed() {
     rig.activator
         .set_workload(other.clone(), Availability::Available);
     let mut session = rig.activator.source().session();
-    let (first, busy) = report(&mut *session);
+    let (first, requests) = report(&mut *session);
     let named: Vec<_> = first
         .held
         .iter()
         .map(|held| held.workload.clone())
         .collect();
     assert_eq!(named, [Some(workload()), Some(other)]);
-    assert!(!busy);
+    assert_eq!(requests, 0);
     let (second, _) = report(&mut *session);
     assert_eq!(second.held, []);
     assert!(second.elapsed >= first.elapsed);
 
     let _client = rig.send(GET).await;
     rig.until_held(1).await;
-    let (third, busy) = report(&mut *session);
-    assert!(busy);
+    let (third, requests) = report(&mut *session);
+    assert_eq!(requests, 1);
     let [held] = &third.held[..] else {
         panic!("{third:?}");
     };
