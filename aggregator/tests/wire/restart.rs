@@ -80,7 +80,7 @@ impl Session for SteadySession {
         };
         Report {
             kind: Kind::Pod(report),
-            busy: true,
+            requests: 1,
         }
     }
 }
