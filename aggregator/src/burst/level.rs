@@ -24,7 +24,7 @@ const GRAIN: Duration = Duration::from_millis(5);
 /// How long before it is read a level is as good as known: a look that is asked for comes later than this.
 const LOOK_DELAY: Duration = Duration::from_millis(50);
 
-/// How long a level has to be held to be found by a look once the rise is sure: the rest of a step is as real as its begin.
+/// How long a level has to be held to be found by a look once a rise is sure: the rest of a step is as real as its begin.
 const FOUND: Duration = Duration::from_millis(50);
 
 /// How long after pods began or ceased to take requests those move between reporters: two intervals of busy ones. What is
@@ -162,11 +162,14 @@ impl Level {
         self.least_since(now - self.window)
     }
 
-    /// Returns the level of now if what lasts is a clear rise and more than `average`, and otherwise that.
+    /// Returns the level of now if it has clearly risen for half the window and is more than `average`, and otherwise that.
+    ///
+    /// Half, because who asks for a look has seen the whole window, and who is asked then may have heard of it later.
     pub(crate) fn raise(&self, average: f64, now: Moment) -> f64 {
-        let lasting = self.believed(now);
-        if lasting as f64 > clear(self.earlier() as f64) && lasting as f64 > average * CLEAR {
-            let found = self.least_since(now - self.window.min(span(FOUND)));
+        let sure = self.least_since(now - self.window / 2);
+        let sure = self.before_moving(sure, now).unwrap_or(sure) as f64;
+        if sure > clear(self.earlier() as f64) && sure > average * CLEAR {
+            let found = self.least_since(now - span(FOUND));
             self.before_moving(found, now).unwrap_or(found) as f64
         } else {
             average
