@@ -166,11 +166,9 @@ impl Level {
     ///
     /// Half, because who asks for a look has seen the whole window, and who is asked then may have heard of it later.
     pub(crate) fn raise(&self, average: f64, now: Moment) -> f64 {
-        let sure = self.least_since(now - self.window / 2);
-        let sure = self.before_moving(sure, now).unwrap_or(sure) as f64;
+        let sure = self.believed_since(now - self.window / 2, now) as f64;
         if sure > clear(self.earlier() as f64) && sure > average * CLEAR {
-            let found = self.least_since(now - span(FOUND));
-            self.before_moving(found, now).unwrap_or(found) as f64
+            self.believed_since(now - span(FOUND), now) as f64
         } else {
             average
         }
@@ -210,15 +208,17 @@ impl Level {
 
     /// Returns what lasts, or what did before requests began to move between reporters.
     fn believed(&self, now: Moment) -> u64 {
-        let lasting = self.lasting(now);
-        self.before_moving(lasting, now).unwrap_or(lasting)
+        self.believed_since(now - self.window, now)
     }
 
-    /// Returns what lasted before requests began to move between reporters, if they do and `level` may come from that.
-    fn before_moving(&self, level: u64, now: Moment) -> Option<u64> {
+    /// Returns the lowest level after `oldest`, or what lasted before requests began to move, if it may come from that.
+    fn believed_since(&self, oldest: Moment, now: Moment) -> u64 {
+        let least = self.least_since(oldest);
         let moving = self.moving.filter(|moving| now < moving.until);
         let before = moving.map(|moving| moving.level);
-        before.filter(|before| level.abs_diff(*before) as f64 <= MOVED * *before as f64)
+        before
+            .filter(|before| least.abs_diff(*before) as f64 <= MOVED * *before as f64)
+            .unwrap_or(least)
     }
 
     /// Returns the lowest level after `oldest`.
