@@ -35,7 +35,7 @@ use crate::{
     metrics::Outcome,
     queue::{Refusal, Release},
     release::{Reach, Unreached},
-    request::{self, Client, Unanswered, Upload, tunnel},
+    request::{self, Client, Unanswered, Upload},
     stream::ClientStream,
 };
 
@@ -80,11 +80,11 @@ pub(crate) async fn serve(client: ClientStream, context: Context, place: Option<
     });
     let service = {
         let served = Arc::clone(&served);
-        service_fn(move |request| {
+        service_fn(move |mut request| {
             let served = Arc::clone(&served);
             async move {
-                let may_tunnel = may_tunnel(&request);
-                request::answer(&*served, request, may_tunnel).await
+                let client_side = may_tunnel(&request).then(|| upgrade_of(&mut request));
+                request::answer(&*served, request, client_side).await
             }
         })
     };
@@ -125,6 +125,8 @@ impl Reach for Served {
 }
 
 impl Client for Served {
+    type Body = Incoming;
+
     fn context(&self) -> &Context {
         &self.context
     }
@@ -153,9 +155,9 @@ impl Client for Served {
     async fn exchange(
         &self,
         backend: TcpStream,
-        upload: Upload,
+        upload: Upload<Incoming>,
         client_side: Option<OnUpgrade>,
-    ) -> Result<Response<Incoming>, Unanswered> {
+    ) -> Result<Response<Incoming>, Unanswered<Incoming>> {
         let connects = *upload.method() == Method::CONNECT;
         let connected = client_http1::Builder::new()
             .max_headers(MAX_HEADERS)
@@ -198,9 +200,10 @@ impl Client for Served {
     }
 }
 
-fn unanswered(error: hyper::Error, unsent: Option<Upload>) -> Unanswered {
+fn unanswered(error: hyper::Error, unsent: Option<Upload<Incoming>>) -> Unanswered<Incoming> {
     Unanswered {
-        error,
+        is_garbled: error.is_parse(),
+        error: error.into(),
         unsent,
         reset: None,
     }
@@ -209,6 +212,29 @@ fn unanswered(error: hyper::Error, unsent: Option<Upload>) -> Unanswered {
 /// Returns true if the answer may turn the connection into a tunnel.
 fn may_tunnel(request: &Request<Incoming>) -> bool {
     *request.method() == Method::CONNECT || request.headers().contains_key(UPGRADE)
+}
+
+/// Joins the two connections once the response's head is out.
+fn tunnel(context: &Context, client_side: OnUpgrade, backend_side: OnUpgrade) {
+    let abort = context.abort.clone();
+    let tunnel = async move {
+        let (client, backend) = match tokio::try_join!(client_side, backend_side) {
+            Ok(sides) => sides,
+            Err(error) => {
+                tracing::debug!(%error, "Tunnel was not opened");
+                return;
+            }
+        };
+        let (mut client, mut backend) = (TokioIo::new(client), TokioIo::new(backend));
+        // How either side ended is theirs to know: the end has been passed on.
+        let _ = tokio::io::copy_bidirectional(&mut client, &mut backend).await;
+    };
+    context.connections.spawn(async move {
+        tokio::select! {
+            () = tunnel => {}
+            () = abort.cancelled() => {}
+        }
+    });
 }
 
 /// Makes the client come anew for its next request, which then finds its way to an endpoint without us.

@@ -4,12 +4,12 @@
 //! Once a stream is handed to a backend the client is told with GOAWAY to open a connection for its next ones, which then
 //! finds its way to an endpoint without us. Streams that still come are forwarded, and all of them end in their own time.
 //!
-//! Not passed on are 1xx responses, which hyper's server has no way to send, priorities and pushes, and what a client resets
-//! with, once it has sent all of its request: the backend then sees CANCEL.
+//! Not passed on are priorities, pushes, and what a client resets with, once it has sent all of its request: the backend then
+//! sees CANCEL.
 
 use std::{
-    error::Error as _,
     future::Future,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -17,28 +17,16 @@ use std::{
     time::Duration,
 };
 
-use h2::Reason;
-use http::{HeaderMap, Method, Response, StatusCode, Version};
-use hyper::{
-    body::Incoming,
-    rt::Executor,
-    server::conn::http2 as server_http2,
-    service::service_fn,
-    upgrade::{OnUpgrade, on as upgrade_of},
-};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use bytes::Bytes;
+use h2::{Ping, PingPong, server};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    connection::Context,
-    holder::Hold,
-    http2::upstream::{Sender, Upstreams},
-    queue::{Refusal, Release},
-    release::{Reach, Unreached},
-    request::{self, Client, Unanswered, Upload, tunnel},
-    stream::ClientStream,
-};
+use self::{stream::Open, upstream::Upstreams};
+use crate::{connection::Context, stream::ClientStream};
 
+mod body;
+mod stream;
 mod upstream;
 
 /// Most streams of one connection at once; a client keeps further ones to itself. Backends often allow fewer, but those do
@@ -59,12 +47,15 @@ const SEND_BUFFER: usize = 64 * 1024;
 /// Most bytes of one head, as RFC 9113 §6.5.2 counts them. A longer one is answered with 431.
 const MAX_HEAD: u32 = 64 * 1024;
 
-/// Runs what hyper spawns, until all is to stop.
+/// How long a client may take to answer a PING.
+const PONG_LIMIT: Duration = Duration::from_secs(20);
+
+/// Runs what a connection consists of, until all is to stop.
 #[derive(Clone, Debug)]
 struct Tasks(Context);
 
-impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Tasks {
-    fn execute(&self, future: F) {
+impl Tasks {
+    fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
         let context = self.0.clone();
         self.0.connections.spawn(async move {
             tokio::select! {
@@ -79,6 +70,7 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Tasks {
 #[derive(Debug)]
 struct Served {
     context: Context,
+    tasks: Tasks,
     upstreams: Upstreams,
     /// A backend has taken a stream: others would be better off there.
     moving: CancellationToken,
@@ -93,53 +85,73 @@ pub(crate) async fn serve(client: ClientStream, context: Context) {
     let tasks = Tasks(context.clone());
     let served = Arc::new(Served {
         upstreams: Upstreams::new(tasks.clone()),
+        tasks,
         context,
         moving: CancellationToken::new(),
         open: AtomicUsize::new(0),
         streams: AtomicU64::new(0),
     });
-    let service = {
-        let served = Arc::clone(&served);
-        service_fn(move |request| {
-            let open = Open::new(&served);
-            async move {
-                let may_tunnel = *request.method() == Method::CONNECT;
-                request::answer(&*open.0, request, may_tunnel).await
-            }
-        })
-    };
-    let patience = served.context.holder.settings().head_timeout;
-    let connection = server_http2::Builder::new(tasks)
-        .timer(TokioTimer::new())
-        .keep_alive_interval(patience)
-        .max_concurrent_streams(MAX_STREAMS)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(SEND_BUFFER)
-        .max_header_list_size(MAX_HEAD)
-        .enable_connect_protocol()
-        .auto_date_header(false)
-        .serve_connection(TokioIo::new(client.clone()), service);
-    let mut connection = std::pin::pin!(connection);
-    let told_to_leave = tokio::select! {
-        ended = &mut connection => Some(ended),
-        () = served.is_to_leave(patience) => None,
-    };
-    let ended = if let Some(ended) = told_to_leave {
-        ended
-    } else {
-        connection.as_mut().graceful_shutdown();
-        tokio::select! {
-            ended = connection => ended,
-            () = served.context.aborted() => return,
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "Client connection ended early");
+    tokio::select! {
+        ended = accept(client.clone(), &served) => if let Err(error) = ended {
+            tracing::debug!(%error, "Client connection ended early");
+        },
+        () = served.context.aborted() => return,
     }
     tokio::select! {
         () = client.linger() => {}
         () = served.context.aborted() => {}
+    }
+}
+
+/// Accepts streams until the client opens no more and all have ended.
+async fn accept(client: ClientStream, served: &Arc<Served>) -> Result<(), h2::Error> {
+    let patience = served.context.holder.settings().head_timeout;
+    let mut leaving = pin!(served.is_to_leave(patience));
+    let handshake = server::Builder::new()
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_header_list_size(MAX_HEAD)
+        .enable_connect_protocol()
+        .handshake::<_, Bytes>(client);
+    let mut connection = tokio::select! {
+        connection = handshake => connection?,
+        () = &mut leaving => return Ok(()),
+    };
+    let mut silence = pin!(silence(connection.ping_pong(), patience));
+    let mut told_to_leave = false;
+    loop {
+        let accepted = tokio::select! {
+            accepted = connection.accept() => accepted,
+            () = &mut leaving, if !told_to_leave => {
+                told_to_leave = true;
+                connection.graceful_shutdown();
+                continue;
+            }
+            error = &mut silence => return Err(error),
+        };
+        let Some(accepted) = accepted else {
+            return Ok(());
+        };
+        let (request, respond) = accepted?;
+        let open = Open::new(served);
+        served.tasks.spawn(stream::serve(open, request, respond));
+    }
+}
+
+/// Returns when the client has not answered a PING, sent every `interval`.
+async fn silence(pings: Option<PingPong>, interval: Duration) -> h2::Error {
+    let Some(mut pings) = pings else {
+        return std::future::pending().await;
+    };
+    loop {
+        sleep(interval).await;
+        match timeout(PONG_LIMIT, pings.ping(Ping::opaque())).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return error,
+            Err(_) => return h2::Reason::NO_ERROR.into(),
+        }
     }
 }
 
@@ -163,101 +175,7 @@ impl Served {
                 return;
             }
             before = streams;
-            tokio::time::sleep(patience).await;
+            sleep(patience).await;
         }
     }
-}
-
-/// A stream that has no answer yet.
-struct Open(Arc<Served>);
-
-impl Open {
-    fn new(served: &Arc<Served>) -> Self {
-        served.streams.fetch_add(1, Ordering::Relaxed);
-        served.open.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(served))
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl Reach for Served {
-    type Backend = Sender;
-
-    async fn connect(&self, release: &Release, limit: Duration) -> Result<Sender, Unreached> {
-        self.upstreams.reach(release, limit).await
-    }
-
-    /// Never returns: a stream whose client leaves is dropped with all that waits for it.
-    async fn departure(&self, _: Duration) {
-        std::future::pending::<()>().await;
-    }
-}
-
-impl Client for Served {
-    fn context(&self) -> &Context {
-        &self.context
-    }
-
-    fn hold(&self, bytes: usize) -> Result<Hold, Refusal> {
-        self.context.hold(bytes)
-    }
-
-    fn has_left(&self) -> bool {
-        false
-    }
-
-    fn complete(&self, _: &mut HeaderMap) {}
-
-    async fn exchange(
-        &self,
-        mut backend: Sender,
-        mut upload: Upload,
-        client_side: Option<OnUpgrade>,
-    ) -> Result<Response<Incoming>, Unanswered> {
-        self.moving.cancel();
-        if upload.uri().scheme().is_none() && client_side.is_none() {
-            // It has no `:authority`, which HTTP/2 leaves to the client where it sends `Host` (RFC 9113 §8.3.1). Only of
-            // requests that came over HTTP/1.1 does the library believe that this can be.
-            *upload.version_mut() = Version::HTTP_11;
-        }
-        let mut response = match backend.try_send_request(upload).await {
-            Ok(response) => response,
-            Err(mut failed) => {
-                let unsent = failed.take_message();
-                let error = failed.into_error();
-                let reset = reset_of(&error);
-                return Err(Unanswered {
-                    error,
-                    unsent,
-                    reset,
-                });
-            }
-        };
-        if let Some(client_side) = client_side
-            && response.status() == StatusCode::OK
-        {
-            let backend_side = upgrade_of(&mut response);
-            tunnel(&self.context, client_side, backend_side);
-        }
-        Ok(response)
-    }
-}
-
-/// Returns with what the backend ended the stream, if it did. A stream that it will not look at any more, as its GOAWAY
-/// says, is as good as refused (RFC 9113 §6.8).
-fn reset_of(error: &hyper::Error) -> Option<Reason> {
-    let error = error.source()?.downcast_ref::<h2::Error>()?;
-    if !error.is_remote() {
-        return None;
-    }
-    if error.is_reset() {
-        return error.reason();
-    }
-    let unseen = error.is_go_away() && error.reason() == Some(Reason::NO_ERROR);
-    unseen.then_some(Reason::REFUSED_STREAM)
 }

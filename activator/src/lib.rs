@@ -23,6 +23,7 @@ mod release;
 mod report;
 mod request;
 mod route;
+mod server_name;
 mod settings;
 mod stream;
 

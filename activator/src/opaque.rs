@@ -19,6 +19,7 @@ use crate::{
     metrics::Outcome,
     protocol::Protocol,
     release::{self, Lost},
+    server_name,
     stream::ClientStream,
 };
 
@@ -27,8 +28,25 @@ use crate::{
 pub(crate) async fn serve(client: ClientStream, context: Context) {
     // What the client has sent stays in its socket, so nothing of it is kept here.
     match context.hold(0) {
-        Ok(hold) => forward(client, context, hold).await,
+        Ok(hold) => {
+            note_server_name(&client, &context).await;
+            forward(client, context, hold).await;
+        }
         Err(refusal) => reject(&client, &context, &Rejection::Refused(refusal)),
+    }
+}
+
+/// Has those who look for what wakes a workload know whom a TLS client asks for, if its greeting has come.
+async fn note_server_name(client: &ClientStream, context: &Context) {
+    if !tracing::enabled!(tracing::Level::DEBUG) {
+        return;
+    }
+    let mut greeting = vec![0; server_name::GREETING];
+    // Some of it is here: it has told that this is neither version of HTTP.
+    let length = client.peek(&mut greeting).await.unwrap_or_default();
+    if let Some(server_name) = server_name::in_greeting(&greeting[..length]) {
+        let workload = context.holder.workload();
+        tracing::debug!(%workload, server_name, "TLS connection held");
     }
 }
 
@@ -51,7 +69,11 @@ pub(crate) async fn serve_silent(client: ClientStream, context: Context) {
             hold.forget();
             http2::serve(client, context).await;
         }
-        Some(Protocol::Opaque) | None => forward(client, context, hold).await,
+        Some(Protocol::Opaque) => {
+            note_server_name(&client, &context).await;
+            forward(client, context, hold).await;
+        }
+        None => forward(client, context, hold).await,
     }
 }
 

@@ -3,17 +3,13 @@
 //! A request whose backend closes without an answer is held again if nothing of it was written, or once if carrying it out
 //! twice does no harm. This is often how a backend looks that has just ended behind a proxy of its own.
 
-use std::future::Future;
+use std::{error::Error, future::Future};
 
 use bytes::Bytes;
 use h2::Reason;
 use http::{HeaderMap, HeaderName, Request, Response, header::CONTENT_TYPE, request::Parts};
 use http_body_util::{Either, Empty, Full};
-use hyper::{
-    body::{Body as _, Incoming},
-    upgrade::{OnUpgrade, on as upgrade_of},
-};
-use hyper_util::rt::TokioIo;
+use hyper::{body::Body as _, upgrade::OnUpgrade};
 use tokio::time::Instant;
 
 use crate::{
@@ -29,20 +25,22 @@ use crate::{
 const COLD_START: HeaderName = HeaderName::from_static("x-stillwake-cold-start");
 
 /// The body of an answer: a backend's, or our own.
-pub(crate) type Body = Either<Incoming, Full<Bytes>>;
+pub(crate) type Body<B> = Either<B, Full<Bytes>>;
 
 /// The body of a request on its way to a backend. The second time there is none.
-pub(crate) type UploadBody = Either<Incoming, Empty<Bytes>>;
+pub(crate) type UploadBody<B> = Either<B, Empty<Bytes>>;
 
 /// A request on its way to a backend.
-pub(crate) type Upload = Request<UploadBody>;
+pub(crate) type Upload<B> = Request<UploadBody<B>>;
 
 /// A backend took a request and ended its connection, or the request's stream, before the answer.
 #[derive(Debug)]
-pub(crate) struct Unanswered {
-    pub(crate) error: hyper::Error,
+pub(crate) struct Unanswered<B> {
+    pub(crate) error: Box<dyn Error + Send + Sync>,
+    /// There was an answer, in something else than HTTP.
+    pub(crate) is_garbled: bool,
     /// The request, if nothing of it was written.
-    pub(crate) unsent: Option<Upload>,
+    pub(crate) unsent: Option<Upload<B>>,
     /// With what it ended the stream, if only that. `REFUSED_STREAM` says that nothing was carried out (RFC 9113 §8.7).
     pub(crate) reset: Option<Reason>,
 }
@@ -54,12 +52,15 @@ pub(crate) enum Unserved {
     #[error("client left while its request was held")]
     ClientLeft,
     /// Its backend has ended it so.
-    #[error("backend ended the stream")]
-    Reset(#[source] h2::Error),
+    #[error("backend ended the stream: {0}")]
+    Reset(Reason),
 }
 
 /// The client's side of requests in one version of HTTP.
 pub(crate) trait Client: Reach {
+    /// What a request's or a response's body is read from.
+    type Body: hyper::body::Body + Send;
+
     /// Returns what its connection has in common with others.
     fn context(&self) -> &Context;
 
@@ -77,18 +78,17 @@ pub(crate) trait Client: Reach {
     fn exchange(
         &self,
         backend: Self::Backend,
-        upload: Upload,
+        upload: Upload<Self::Body>,
         client_side: Option<OnUpgrade>,
-    ) -> impl Future<Output = Result<Response<Incoming>, Unanswered>> + Send;
+    ) -> impl Future<Output = Result<Response<Self::Body>, Unanswered<Self::Body>>> + Send;
 }
 
 /// Holds and forwards the request, and returns what to answer. `client_side` as in [`Client::exchange`].
 pub(crate) async fn answer<C: Client>(
     client: &C,
-    mut request: Request<Incoming>,
-    may_tunnel: bool,
-) -> Result<Response<Body>, Unserved> {
-    let client_side = may_tunnel.then(|| upgrade_of(&mut request));
+    request: Request<C::Body>,
+    client_side: Option<OnUpgrade>,
+) -> Result<Response<Body<C::Body>>, Unserved> {
     let content_type = request.headers().get(CONTENT_TYPE).cloned();
     match forward(client, request, client_side).await {
         Ok(response) => Ok(response.map(Either::Left)),
@@ -99,16 +99,16 @@ pub(crate) async fn answer<C: Client>(
             client.complete(answer.headers_mut());
             Ok(answer.map(Either::Right))
         }
-        Err(Lost::Reset(reason)) => Err(Unserved::Reset(reason.into())),
+        Err(Lost::Reset(reason)) => Err(Unserved::Reset(reason)),
         Err(Lost::ClientLeft) => Err(Unserved::ClientLeft),
     }
 }
 
 async fn forward<C: Client>(
     client: &C,
-    request: Request<Incoming>,
+    request: Request<C::Body>,
     client_side: Option<OnUpgrade>,
-) -> Result<Response<Incoming>, Lost> {
+) -> Result<Response<C::Body>, Lost> {
     let rejected = |refusal| Lost::Rejected(Rejection::Refused(refusal));
     let context = client.context();
     let (parts, body) = request.into_parts();
@@ -135,6 +135,7 @@ async fn forward<C: Client>(
         };
         let Unanswered {
             error,
+            is_garbled,
             unsent,
             reset,
         } = unanswered;
@@ -150,7 +151,7 @@ async fn forward<C: Client>(
         let workload = context.holder.workload();
         // One that answers with something else than HTTP has carried the request out. One that took longer than a hold may
         // last would do so again.
-        let once_more = (refused || (is_safe && !error.is_parse())) && forward.has_time();
+        let once_more = (refused || (is_safe && !is_garbled)) && forward.has_time();
         let spared = spare.take().filter(|_| once_more);
         let spared = || spared.map(|parts| Request::from_parts(parts, Either::Right(Empty::new())));
         let Some(again) = unsent.or_else(spared) else {
@@ -165,29 +166,6 @@ async fn forward<C: Client>(
         hold = forward.hold_again().map_err(rejected)?;
         upload = again;
     }
-}
-
-/// Joins the two connections, or streams, once the response's head is out.
-pub(crate) fn tunnel(context: &Context, client_side: OnUpgrade, backend_side: OnUpgrade) {
-    let abort = context.abort.clone();
-    let tunnel = async move {
-        let (client, backend) = match tokio::try_join!(client_side, backend_side) {
-            Ok(sides) => sides,
-            Err(error) => {
-                tracing::debug!(%error, "Tunnel was not opened");
-                return;
-            }
-        };
-        let (mut client, mut backend) = (TokioIo::new(client), TokioIo::new(backend));
-        // How either side ended is theirs to know: the end has been passed on.
-        let _ = tokio::io::copy_bidirectional(&mut client, &mut backend).await;
-    };
-    context.connections.spawn(async move {
-        tokio::select! {
-            () = tunnel => {}
-            () = abort.cancelled() => {}
-        }
-    });
 }
 
 /// Returns when the client gives the request up, if that is before we would.

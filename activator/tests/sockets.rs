@@ -35,6 +35,9 @@ mod http2_forwarding;
 #[path = "sockets/http2_holding.rs"]
 mod http2_holding;
 #[cfg(test)]
+#[path = "sockets/http2_interim.rs"]
+mod http2_interim;
+#[cfg(test)]
 #[path = "sockets/http2_resets.rs"]
 mod http2_resets;
 #[cfg(test)]

@@ -15,7 +15,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Version, header::EXPECT};
 use hyper::{
-    body::{Body, Frame, SizeHint},
+    body::{Body, Frame, Incoming, SizeHint},
     ext::on_informational,
 };
 use parking_lot::Mutex;
@@ -153,20 +153,20 @@ fn head(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
 
 /// A body that is not asked for before its backend wants it.
 pub(super) struct Awaiting {
-    body: UploadBody,
+    body: UploadBody<Incoming>,
     /// Nothing once it may be asked for.
     wanted: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 impl Awaiting {
-    pub(super) fn into_inner(self) -> UploadBody {
+    pub(super) fn into_inner(self) -> UploadBody<Incoming> {
         self.body
     }
 }
 
 impl Body for Awaiting {
     type Data = Bytes;
-    type Error = <UploadBody as Body>::Error;
+    type Error = <UploadBody<Incoming> as Body>::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
@@ -189,7 +189,7 @@ impl Body for Awaiting {
 }
 
 /// Has the interim answers to `upload` passed on to `client`, and its body wait if the client does so as well.
-pub(super) fn passing_on(upload: Upload, client: &Interjecting) -> Request<Awaiting> {
+pub(super) fn passing_on(upload: Upload<Incoming>, client: &Interjecting) -> Request<Awaiting> {
     // A client of HTTP/1.0 knows no interim answers (RFC 9110, section 15.2).
     let knows = upload.version() > Version::HTTP_10;
     let waits = knows && !upload.body().is_end_stream() && expects(upload.headers());

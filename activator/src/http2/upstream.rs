@@ -9,15 +9,12 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
-    task::{Context as TaskContext, Poll, ready},
+    task::{Context as TaskContext, Poll, Waker, ready},
     time::Duration,
 };
 
-use hyper::{
-    client::conn::http2::{Builder, SendRequest},
-    rt::Executor as _,
-};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use bytes::Bytes;
+use h2::client::{Builder, SendRequest};
 use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -32,11 +29,13 @@ use crate::{
     endpoints::EndpointId,
     queue::Release,
     release::{Unreached, dial},
-    request::UploadBody,
 };
 
 /// Sends requests on a connection to a backend.
-pub(super) type Sender = SendRequest<UploadBody>;
+pub(super) type Sender = SendRequest<Bytes>;
+
+/// Most streams before the backend has said how many it allows. It may be unknown still when the first are sent.
+const FIRST_STREAMS: usize = 100;
 
 /// How long a backend that has accepted a connection may take to send its SETTINGS.
 const GREETING_LIMIT: Duration = Duration::from_secs(5);
@@ -97,14 +96,14 @@ impl Upstreams {
         let mut known = self.known.lock();
         known.retain(|_, opening| match &*opening.borrow() {
             None => opening.has_changed().is_ok(),
-            Some(Ok(sender)) => !sender.is_closed(),
+            Some(Ok(sender)) => !is_closed(sender),
             Some(Err(_)) => false,
         });
         let opening = known.entry(release.endpoint).or_insert_with(|| {
             let (opened, opening) = watch::channel(None);
             let addresses = Arc::clone(&release.addresses);
             let (tasks, silent_ends) = (self.tasks.clone(), Arc::clone(&self.silent_ends));
-            self.tasks.execute(async move {
+            self.tasks.spawn(async move {
                 let outcome = open(&addresses, limit, tasks, &silent_ends).await;
                 opened.send_replace(Some(outcome));
             });
@@ -112,6 +111,12 @@ impl Upstreams {
         });
         opening.clone()
     }
+}
+
+/// Whether no request can be sent any more.
+fn is_closed(sender: &Sender) -> bool {
+    let mut context = TaskContext::from_waker(Waker::noop());
+    matches!(sender.clone().poll_ready(&mut context), Poll::Ready(Err(_)))
 }
 
 /// Connects to the first address that accepts, and waits for the server to greet: until then nothing is given to it that
@@ -125,16 +130,17 @@ async fn open(
     let not_accepted = |error| Failure::NotAccepted(Arc::new(error));
     let stream = dial(addresses, limit).await.map_err(not_accepted)?;
     let (stream, greeted) = Greeting::new(stream);
-    let connected = Builder::new(tasks.clone())
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(STREAM_WINDOW)
+    let connected = Builder::new()
+        .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(SEND_BUFFER)
+        .initial_max_send_streams(FIRST_STREAMS)
+        .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(MAX_HEAD)
-        .handshake(TokioIo::new(stream))
+        .enable_push(false)
+        .handshake(stream)
         .await;
     let (sender, connection) = connected.map_err(|error| not_accepted(io::Error::other(error)))?;
-    tasks.execute(async move {
+    tasks.spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "Backend connection ended early");
         }

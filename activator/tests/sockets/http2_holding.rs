@@ -66,7 +66,14 @@ async fn past_a_bound_each_stream_is_told_in_its_form_and_the_held_survive() {
     let response = head(client.get("/3")).await;
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(response.headers()["retry-after"], "1");
-    assert!(read(response).await.contains("2 requests are held"));
+    let length = response.headers()["content-length"].clone();
+    let reason = read(response).await;
+    assert!(reason.contains("2 requests are held"), "{reason}");
+    assert_eq!(length, reason.len().to_string());
+    let only_head = Request::head("http://cart/").body(Sent::Nothing).unwrap();
+    let response = head(client.send(only_head)).await;
+    assert_eq!(response.headers()["content-length"], length);
+    assert!(response.body().is_end_stream(), "there is no body to HEAD");
     let response = head(client.send(call())).await;
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(response.headers()["content-type"], "application/grpc");
@@ -78,7 +85,7 @@ async fn past_a_bound_each_stream_is_told_in_its_form_and_the_held_survive() {
     for answer in held {
         assert_eq!(head(answer).await.status(), StatusCode::OK);
     }
-    assert_eq!((rig.total("overflow"), rig.total("forwarded")), (2, 2));
+    assert_eq!((rig.total("overflow"), rig.total("forwarded")), (3, 2));
 }
 
 #[tokio::test]

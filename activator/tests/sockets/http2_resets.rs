@@ -1,5 +1,7 @@
 //! Streams that their client or their backend gives up, and backends that give up all.
 
+use std::future::poll_fn;
+
 use bytes::Bytes;
 use h2::Reason;
 use http::{Request, Response, StatusCode};
@@ -176,4 +178,52 @@ async fn a_backend_that_ends_before_its_preface_has_taken_nothing() {
     rig.gone("ending");
     assert_eq!(read(head(answer).await).await, "/shop.Cart/Add");
     assert_eq!((rig.total("forwarded"), rig.total("failed")), (1, 0));
+}
+
+#[tokio::test]
+async fn a_reset_in_the_middle_of_an_upload_reaches_a_backend_that_reads_nothing() {
+    let rig = Rig::start().await;
+    let (resets, mut was_reset) = mpsc::channel(1);
+    let backend = Backend::start(move |stream| {
+        let resets = resets.clone();
+        async move {
+            let mut builder = h2::server::Builder::new();
+            let handshake = builder
+                .initial_window_size(1024)
+                .handshake::<_, Bytes>(stream);
+            let mut connection = handshake.await.unwrap();
+            let (_unread, mut respond) = connection.accept().await.unwrap().unwrap();
+            let mut reset = poll_fn(|context| respond.poll_reset(context));
+            let reset = tokio::select! {
+                reset = &mut reset => reset,
+                // The connection may end with it.
+                _ = connection.accept() => reset.await,
+            };
+            resets.send(reset.unwrap()).await.unwrap();
+        }
+    })
+    .await;
+    rig.ready("a", backend.address);
+    let stream = rig.connect().await;
+    let (mut sender, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::post("http://cart/").body(()).unwrap();
+    let (_answer, mut upload) = sender.send_request(request, false).unwrap();
+    // Far more than the backend lets come, so that the rest waits here.
+    let mut room = 64 * 1024;
+    upload.reserve_capacity(room);
+    while room > 0 {
+        let some = poll_fn(|context| upload.poll_capacity(context)).await;
+        let some = some.unwrap().unwrap();
+        upload.send_data(vec![0; some].into(), false).unwrap();
+        room -= some;
+    }
+    eventually("handed over", || {
+        rig.state()["endpoints"][0]["outstanding"] == 1
+    })
+    .await;
+    upload.send_reset(Reason::ENHANCE_YOUR_CALM);
+    let reset = timeout(PATIENCE, was_reset.recv()).await;
+    let reset = reset.expect("it was not told").unwrap();
+    assert_eq!(reset, Reason::ENHANCE_YOUR_CALM);
 }
