@@ -107,6 +107,14 @@ pub struct ScaledObject {
 /// Why a `ScaledObject` has not the Services it should have. Ends a sentence about it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Trouble {
+    /// The target is of a kind that has pods and cannot be scaled.
+    #[error("its scale target {kind} {name} has no number of replicas, so KEDA cannot scale it")]
+    NoReplicas {
+        /// Its kind.
+        kind: String,
+        /// Its name.
+        name: String,
+    },
     /// The target is of a kind that is watched, and not there.
     #[error("its scale target {kind} {name} does not exist")]
     NoTarget {

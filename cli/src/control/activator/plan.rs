@@ -369,6 +369,9 @@ fn hindrance(object: &ScaledObject) -> Option<String> {
     }
     match &object.trouble {
         Some(Trouble::NoTarget { kind, name }) => Some(format!("there is no {kind} {name}")),
+        Some(Trouble::NoReplicas { kind, .. }) => {
+            Some(format!("a {kind} has no number of replicas"))
+        }
         _ => None,
     }
 }

@@ -286,7 +286,11 @@ impl Namespace {
         let (group, kind, name) = aimed.facts.target.parts();
         let is_watched =
             group == "apps" && matches!(kind, "Deployment" | "StatefulSet" | "ReplicaSet");
+        let has_replicas = has_replicas(group, kind);
         let (kind, name) = (kind.to_owned(), name.to_owned());
+        if !has_replicas {
+            return Some(Trouble::NoReplicas { kind, name });
+        }
         if is_watched && template.is_none() {
             return Some(Trouble::NoTarget { kind, name });
         }
@@ -400,6 +404,14 @@ impl Namespace {
             self.remembered.remove(target);
         }
     }
+}
+
+/// Returns whether there may be a number of replicas to scale, which there is not in all kinds of Kubernetes' own.
+fn has_replicas(group: &str, kind: &str) -> bool {
+    !matches!(
+        (group, kind),
+        ("batch", "Job" | "CronJob") | ("apps", "DaemonSet") | ("", "Pod")
+    )
 }
 
 /// Returns who serves the port of this name in these slices.

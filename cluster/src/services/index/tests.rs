@@ -34,6 +34,7 @@ pub(super) fn scales(target: &str, metadata: &Value) -> ScaledObjectFacts {
     let api_version = match kind {
         "Web" => "example.com/v1",
         "Rollout" => "argoproj.io/v1alpha1",
+        "Job" => "batch/v1",
         _ => "apps/v1",
     };
     let mut metadata = metadata.clone();
@@ -386,4 +387,19 @@ fn a_target_without_services_or_without_itself_is_trouble() {
     let told = fixture.tells(Observation::Target("Deployment", named("web"), None));
     assert_eq!(brief(&told), ["no web", "so → "]);
     assert!(matches!(trouble(&told), Some(Trouble::NoTarget { .. })));
+}
+
+#[test]
+fn a_target_that_cannot_be_scaled_is_trouble_whatever_its_trigger_names() {
+    let mut fixture = Fixture::synced();
+    fixture.tells(service("once", &selecting("once")));
+    for (metadata, leading) in [
+        (json!({}), "so → "),
+        (json!({"service": "once"}), "so → once"),
+    ] {
+        let told = fixture.scales("so", "Job/once", &metadata);
+        assert_eq!(brief(&told)[0], leading);
+        let (kind, name) = ("Job".to_owned(), "once".to_owned());
+        assert_eq!(trouble(&told), Some(Trouble::NoReplicas { kind, name }));
+    }
 }

@@ -297,6 +297,18 @@ fn a_workload_can_be_woken_while_one_of_its_scaled_objects_can() {
     plan.steps(now);
     plan.apply(gone("web"), now);
     assert_eq!(plan.steps(now), unavailable("there is no Deployment web"));
+    let job = ScaledObject {
+        trouble: Some(Trouble::NoReplicas {
+            kind: "Job".to_owned(),
+            name: "web".to_owned(),
+        }),
+        ..object("lost")
+    };
+    plan.apply(Change::ScaledObject(job), now);
+    assert_eq!(
+        plan.steps(now),
+        unavailable("a Job has no number of replicas")
+    );
     plan.apply(gone("lost"), now);
     assert_eq!(plan.steps(now), [Step::WorkloadGone(workload())]);
 }
