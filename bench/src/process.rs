@@ -1,9 +1,8 @@
 //! What a process has used so far: CPU time, memory, and how often it was woken.
 
-use std::time::Duration;
-
 use anyhow::Context;
 use procfs::process::Process;
+pub use stillwake_e2e::processes::cpu_time;
 use tokio::process::Child;
 
 /// Memory at one moment, in bytes.
@@ -23,23 +22,6 @@ pub struct Memory {
 pub fn id(child: &Child) -> anyhow::Result<i32> {
     let id = child.id().context("the process has ended")?;
     Ok(id.try_into()?)
-}
-
-/// Returns the time that all threads which still live have run for, in user mode and in the kernel together.
-///
-/// # Errors
-///
-/// When the process has ended.
-pub fn cpu_time(pid: i32) -> anyhow::Result<Duration> {
-    let mut nanoseconds = 0;
-    for task in process(pid)?.tasks()? {
-        // A thread may end between the listing and the look.
-        let Ok(schedule) = task.and_then(|task| task.schedstat()) else {
-            continue;
-        };
-        nanoseconds += schedule.sum_exec_runtime;
-    }
-    Ok(Duration::from_nanos(nanoseconds))
 }
 
 /// Returns how often its threads were put to sleep and woken again.

@@ -2,14 +2,24 @@
 //!
 //! Closed loops: each client has one request in flight, as many clients as concurrency is wanted.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::{Context, bail, ensure};
 use futures_util::{SinkExt, StreamExt, stream};
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, sleep, timeout},
+};
 use tokio_tungstenite::tungstenite::{
     Error as WebSocketError, Message, client::IntoClientRequest, error::ProtocolError,
 };
@@ -26,8 +36,17 @@ use crate::{
 /// A request that takes longer hangs. Far above the hold's and the slow answers' time.
 const REQUEST_DEADLINE: Duration = Duration::from_mins(1);
 
+/// Length of a body that takes its time.
+const SLOW_UPLOAD: usize = 100;
+
 /// Pause between the messages of a WebSocket.
 const MESSAGE_GAP: Duration = Duration::from_millis(20);
+
+/// How long before a moment [`Load::follow`] may ask what is to be in flight then, and how long its requests take at most.
+pub const AHEAD: Duration = Duration::from_secs(5);
+
+/// How exactly it follows.
+const GRAIN: Duration = Duration::from_millis(10);
 
 /// What a client does over and over.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +57,8 @@ pub enum Kind {
     Close(usize),
     /// `POST` of so many bytes in chunks, each on its own connection.
     Upload(usize),
+    /// `POST` whose body takes so long, each on its own connection: how long it is in flight is up to the client.
+    SlowUpload(Duration),
     /// `GET` that takes so long, half of it before the head, on a connection that is kept.
     Slow(Duration),
     /// The same, each on its own connection and with `Connection: close`.
@@ -52,6 +73,7 @@ impl Kind {
             Self::KeepAlive(_) => "keep-alive",
             Self::Close(_) => "close",
             Self::Upload(_) => "upload",
+            Self::SlowUpload(_) => "slow-upload",
             Self::Slow(_) => "slow",
             Self::SlowClose(_) => "slow-close",
             Self::WebSocket(_) => "websocket",
@@ -116,6 +138,34 @@ impl Load {
         }
     }
 
+    /// Has `clients` make `count` requests of a kind between them, and returns when all have ended.
+    pub async fn requests(&self, count: usize, clients: usize, kind: Kind) {
+        let begun = Arc::new(AtomicUsize::new(0));
+        let tasks = TaskTracker::new();
+        for _ in 0..clients {
+            let (mut client, begun) = (self.client(), Arc::clone(&begun));
+            tasks.spawn(async move {
+                while begun.fetch_add(1, Ordering::Relaxed) < count {
+                    client.once(kind).await;
+                }
+            });
+        }
+        tasks.close();
+        tasks.wait().await;
+    }
+
+    /// Keeps as many requests in flight as `level` says of each moment, but no more than `most`, each on its own connection.
+    /// It is asked up to [`AHEAD`] before that moment.
+    pub fn follow(&self, most: u32, level: impl Fn(Instant) -> u32 + Clone + Send + 'static) {
+        for place in 0..most {
+            let (client, stop, level) = (self.client(), self.stop.clone(), level.clone());
+            let is_busy = move |at| level(at) > place;
+            // Spreads the ends of those that go on.
+            let first = AHEAD * (place + 1) / most;
+            self.clients.spawn(client.follow(is_busy, first, stop));
+        }
+    }
+
     /// Lets every client finish the request it is on, and returns when all have.
     pub async fn finish(self) {
         self.stop.cancel();
@@ -147,6 +197,24 @@ impl Client {
     async fn run(mut self, kind: Kind, stop: CancellationToken) {
         while !stop.is_cancelled() {
             self.once(kind).await;
+        }
+    }
+
+    /// Has a request in flight whenever `is_busy` says so; the first one for no longer than `longest`.
+    async fn follow(
+        mut self,
+        is_busy: impl Fn(Instant) -> bool,
+        mut longest: Duration,
+        stop: CancellationToken,
+    ) {
+        while !stop.is_cancelled() {
+            let (busy, lasting) = outlook(&is_busy, longest);
+            if busy {
+                self.once(Kind::SlowUpload(lasting)).await;
+                longest = AHEAD;
+            } else {
+                stop.run_until_cancelled(sleep(lasting)).await;
+            }
         }
     }
 
@@ -210,13 +278,22 @@ impl Client {
                 let answer = self
                     .send_once(request(Method::POST, "/echo-hash", body))
                     .await?;
-                let expected = format!("{} {length}", Payload::new(id, length).hash());
-                check_head(&answer, id)?;
-                ensure!(
-                    answer.text() == expected,
-                    "sent {expected}, {} arrived",
-                    answer.text()
-                );
+                check_echo(&answer, id, length)?;
+                answer
+            }
+            Kind::SlowUpload(time) => {
+                // The last piece is the end of the body.
+                let pieces = [(Duration::ZERO, SLOW_UPLOAD), (time, 0)];
+                let pieces = stream::iter(pieces).then(move |(pause, length)| async move {
+                    sleep(pause).await;
+                    let piece = Payload::new(id, length).flatten().collect();
+                    Ok(Frame::data(piece))
+                });
+                let body = BodyExt::boxed(StreamBody::new(pieces));
+                let answer = self
+                    .send_once(request(Method::POST, "/echo-hash", body))
+                    .await?;
+                check_echo(&answer, id, SLOW_UPLOAD)?;
                 answer
             }
             Kind::WebSocket(messages) => {
@@ -292,6 +369,17 @@ impl Client {
     }
 }
 
+/// Returns what `is_busy` says of now, and for how long that is so, `longest` at most.
+fn outlook(is_busy: impl Fn(Instant) -> bool, longest: Duration) -> (bool, Duration) {
+    let now = Instant::now();
+    let busy = is_busy(now);
+    let mut grains = (1..)
+        .map(|count| GRAIN * count)
+        .take_while(|ahead| *ahead < longest);
+    let change = grains.find(|ahead| is_busy(now + *ahead) != busy);
+    (busy, change.unwrap_or(longest))
+}
+
 fn slow_path(time: Duration) -> String {
     format!("/slow?ms={}", time.as_millis())
 }
@@ -319,6 +407,17 @@ fn check_body(answer: &Answer, id: u64, length: usize) -> anyhow::Result<()> {
     ensure!(
         hash == Payload::new(id, length).hash(),
         "the body arrived changed"
+    );
+    Ok(())
+}
+
+fn check_echo(answer: &Answer, id: u64, length: usize) -> anyhow::Result<()> {
+    check_head(answer, id)?;
+    let expected = format!("{} {length}", Payload::new(id, length).hash());
+    ensure!(
+        answer.text() == expected,
+        "sent {expected}, {} arrived",
+        answer.text()
     );
     Ok(())
 }

@@ -1,9 +1,11 @@
-//! Looks at the machine's processes: which of them belong to a run, and which of those are left.
+//! Looks at the machine's processes: which of them belong to a run or a control group, which of those are left, and what they
+//! have used.
 //!
 //! Signals are sent only to processes that carry the run's mark.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
+use anyhow::Context;
 use rustix::process::{Pid, Signal};
 
 /// Text that only the processes of one run have: as a variable in the environment that they inherit, or, where they are
@@ -45,19 +47,57 @@ pub fn is_running(pid: i32) -> bool {
 /// Running processes that carry the mark.
 pub fn marked(mark: &Mark) -> Vec<Process> {
     let variable = format!("{}=", mark.variable());
+    running(|pid, command| {
+        let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else {
+            return false;
+        };
+        let mut variables = environment.split(|byte| *byte == 0);
+        variables.any(|each| each.starts_with(variable.as_bytes()))
+            || command.contains(mark.as_str())
+    })
+}
+
+/// Running processes in a control group with `part` in its path, such as those of a pod by its UID.
+pub fn in_control_group(part: &str) -> Vec<Process> {
+    running(|pid, _| {
+        let groups = fs::read_to_string(format!("/proc/{pid}/cgroup"));
+        groups.is_ok_and(|groups| groups.contains(part))
+    })
+}
+
+/// Running processes that are meant, by their ids and arguments.
+fn running(is_meant: impl Fn(i32, &str) -> bool) -> Vec<Process> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
     };
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     pids.filter_map(|pid: i32| {
-        let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
-        let mut variables = environment.split(|byte| *byte == 0);
         let command = command(pid);
-        let is_ours = variables.any(|each| each.starts_with(variable.as_bytes()))
-            || command.contains(mark.as_str());
-        (is_ours && is_running(pid)).then_some(Process { pid, command })
+        (is_meant(pid, &command) && is_running(pid)).then_some(Process { pid, command })
     })
     .collect()
+}
+
+/// Returns the time that all threads of a process which still live have run for, in user mode and in the kernel together.
+///
+/// # Errors
+///
+/// When the process has ended.
+pub fn cpu_time(pid: i32) -> anyhow::Result<Duration> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task"));
+    let tasks = tasks.with_context(|| format!("cannot look at process {pid}"))?;
+    let mut nanoseconds = 0;
+    for task in tasks {
+        // A thread may end between the listing and the look.
+        let Ok(schedule) = task.and_then(|task| fs::read_to_string(task.path().join("schedstat")))
+        else {
+            continue;
+        };
+        let ran = schedule.split(' ').next().unwrap_or_default();
+        let ran: u64 = ran.parse().context("schedstat tells no time")?;
+        nanoseconds += ran;
+    }
+    Ok(Duration::from_nanos(nanoseconds))
 }
 
 /// Sends `signal` to one process; one that is gone already is as well.
@@ -108,5 +148,18 @@ mod tests {
         // A zombie until here, which no longer counts.
         assert!(marked(&mark).is_empty());
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_process_is_found_by_its_control_group_and_uses_time_while_it_works() {
+        let pid = i32::try_from(std::process::id()).unwrap();
+        let groups = fs::read_to_string("/proc/self/cgroup").unwrap();
+        let (_, own) = groups.lines().next().unwrap().split_once(':').unwrap();
+        let found = |part: &str| in_control_group(part).iter().any(|one| one.pid == pid);
+        assert!(found(own) && !found("no such group"));
+        let before = cpu_time(pid).unwrap();
+        while cpu_time(pid).unwrap() == before {}
+        // None has the largest id.
+        assert!(cpu_time(i32::MAX).is_err());
     }
 }

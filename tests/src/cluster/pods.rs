@@ -1,9 +1,14 @@
-//! What a pod says of itself, and what Kubernetes says of it: its sidecar, its annotations, its Events.
+//! What a pod says of itself, and what Kubernetes and the machine say of it: its sidecar, its annotations, its Events, its
+//! processes.
 
+use std::{collections::BTreeSet, net::IpAddr};
+
+use anyhow::{Context, ensure};
 use k8s_openapi::api::core::v1::{Container, Event, Pod};
 use kube::runtime::watcher;
 
 use super::{Namespace, watching};
+use crate::processes;
 
 /// Name of the sidecar's container.
 pub const SIDECAR: &str = "stillwake-sidecar";
@@ -48,8 +53,28 @@ pub fn annotation<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
 }
 
 /// Returns a pod's address.
-pub fn address(pod: &Pod) -> Option<std::net::IpAddr> {
+pub fn address(pod: &Pod) -> Option<IpAddr> {
     pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()
+}
+
+/// Returns the processes of pods as the machine counts them: nodes are namespaces on it.
+///
+/// # Errors
+///
+/// When one of the pods has none on this machine.
+pub fn processes(pods: &[Pod]) -> anyhow::Result<BTreeSet<i32>> {
+    let mut all = BTreeSet::new();
+    for pod in pods {
+        let uid = pod.metadata.uid.as_ref().context("a pod without a UID")?;
+        let found = processes::in_control_group(&format!("pod{uid}"));
+        ensure!(
+            !found.is_empty(),
+            "no process on this machine is of the pod {:?}",
+            pod.metadata.name
+        );
+        all.extend(found.into_iter().map(|process| process.pid));
+    }
+    Ok(all)
 }
 
 /// Waits for the pods that have a label `app`; returns them once there are so many, all take traffic, and no other is left.

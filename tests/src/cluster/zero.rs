@@ -19,6 +19,11 @@ use crate::{client::Answer, wait};
 /// Selects the slices of all activators.
 const OURS: &str = "endpointslice.kubernetes.io/managed-by=stillwake.dev";
 
+/// Returns what selects those of a Service.
+fn of_service(service: &str) -> String {
+    format!("{OURS},kubernetes.io/service-name={service}")
+}
+
 /// Returns a `ScaledObject` that lets its workload sleep soon, with the aggregator's defaults else.
 pub fn scaling(name: &str, metadata: &[(&str, &str)]) -> Scaling {
     Scaling {
@@ -114,8 +119,7 @@ pub async fn until_served(
     service: &str,
     served: bool,
 ) -> anyhow::Result<()> {
-    let selected =
-        watcher::Config::default().labels(&format!("{OURS},kubernetes.io/service-name={service}"));
+    let selected = watcher::Config::default().labels(&of_service(service));
     let what = format!("the activators' slices of {service} (ready: {served})");
     watching::until_all::<EndpointSlice, _, _>(&namespace.api(), selected, &what, |slices| {
         let ready = slices.values().filter(|slice| is_ready(slice)).count();
@@ -136,6 +140,26 @@ pub async fn until_served(
 pub async fn slices(namespace: &Namespace) -> anyhow::Result<Vec<EndpointSlice>> {
     let all: Api<EndpointSlice> = namespace.api();
     Ok(all.list(&ListParams::default().labels(OURS)).await?.items)
+}
+
+/// Returns where each activator takes the connections of a Service, whether any are led there or not.
+///
+/// # Errors
+///
+/// When none does, or the API server does not answer.
+pub async fn activators(namespace: &Namespace, service: &str) -> anyhow::Result<Vec<SocketAddr>> {
+    let slices: Api<EndpointSlice> = namespace.api();
+    let selected = ListParams::default().labels(&of_service(service));
+    let mut addresses = Vec::new();
+    for slice in slices.list(&selected).await? {
+        let mut hosts = slice.endpoints.iter().flat_map(|one| &one.addresses);
+        let mut ports = slice.ports.iter().flatten().filter_map(|one| one.port);
+        let address = hosts.next().zip(ports.next());
+        let (host, port) = address.context("a slice leads nowhere")?;
+        addresses.push(SocketAddr::new(host.parse()?, u16::try_from(port)?));
+    }
+    ensure!(!addresses.is_empty(), "no activator serves {service}");
+    Ok(addresses)
 }
 
 /// Returns whether a slice draws connections.

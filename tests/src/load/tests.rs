@@ -40,6 +40,7 @@ async fn every_kind_of_request_is_answered_by_the_app() {
         Kind::KeepAlive(0),
         Kind::Close(100_000),
         Kind::Upload(300_000),
+        Kind::SlowUpload(Duration::from_millis(20)),
         Kind::Slow(Duration::from_millis(20)),
         Kind::SlowClose(Duration::from_millis(20)),
         Kind::WebSocket(5),
@@ -48,7 +49,7 @@ async fn every_kind_of_request_is_answered_by_the_app() {
     }
     let verdict = ledger.verdict();
     verdict.assert_nothing_lost();
-    assert_eq!(verdict.answered(), 7);
+    assert_eq!(verdict.answered(), 8);
     drop(client);
     stop.cancel();
     served.await.unwrap().unwrap();
@@ -75,6 +76,50 @@ async fn a_steady_load_is_in_flight_until_it_is_to_finish() {
     .unwrap();
     load.finish().await;
     assert_eq!(in_flight(), 0);
+    ledger.verdict().assert_nothing_lost();
+    served.abort();
+}
+
+#[tokio::test]
+async fn a_load_follows_what_is_to_be_in_flight() {
+    let (listener, address) = listener().await;
+    let served = tokio::spawn(app::serve(listener, None, CancellationToken::new()));
+    let ledger = Ledger::default();
+    let load = Load::new(address, ledger.clone());
+    // Enough time for a busy machine to have both levels seen.
+    let (begun, period) = (Instant::now(), Duration::from_millis(500));
+    load.follow(4, move |at| {
+        let periods = (at - begun).as_millis() / period.as_millis();
+        if periods.is_multiple_of(2) { 1 } else { 3 }
+    });
+    let in_flight = || {
+        let entries = ledger.entries().into_values();
+        entries.filter(|entry| entry.outcome.is_none()).count()
+    };
+    for level in [1, 3, 1, 3] {
+        let what = format!("{level} in flight");
+        let look = async || match in_flight() {
+            seen if seen == level => Ok(()),
+            seen => Err(seen),
+        };
+        wait::until(&what, wait::PATIENCE, look).await.unwrap();
+    }
+    load.finish().await;
+    assert_eq!(in_flight(), 0);
+    ledger.verdict().assert_nothing_lost();
+    served.abort();
+}
+
+#[tokio::test]
+async fn clients_make_as_many_requests_between_them_as_they_are_to() {
+    let (listener, address) = listener().await;
+    let served = tokio::spawn(app::serve(listener, None, CancellationToken::new()));
+    let ledger = Ledger::default();
+    let load = Load::new(address, ledger.clone());
+    for (kind, all) in [(Kind::Close(10), 25), (Kind::KeepAlive(10), 50)] {
+        load.requests(25, 4, kind).await;
+        assert_eq!(ledger.verdict().answered(), all);
+    }
     ledger.verdict().assert_nothing_lost();
     served.abort();
 }

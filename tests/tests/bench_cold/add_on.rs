@@ -4,10 +4,13 @@ use std::net::SocketAddr;
 
 use anyhow::ensure;
 use http::{HeaderValue, Method, header};
+use k8s_openapi::api::core::v1::Pod;
 use stillwake_e2e::{
     benchmark::summary::Timed,
     client::{self, Answer, Connection},
-    cluster::{Namespace, http_add_on, scaling::Scaling, web::Web, zero},
+    cluster::{Namespace, http_add_on, pods, scaling::Scaling, web::Web, zero},
+    ledger::Ledger,
+    load::Load,
 };
 use tokio::time::Instant;
 
@@ -66,11 +69,7 @@ impl AddOn {
         Timed::of(took, || {
             let answer = answer?;
             check(&answer, round as u64)?;
-            ensure!(
-                answer.header(COLD_START) == Some("true"),
-                "it did not wait: {:?}",
-                answer.headers
-            );
+            ensure!(has_waited(&answer), "it did not wait: {:?}", answer.headers);
             Ok(())
         })
     }
@@ -87,4 +86,19 @@ impl AddOn {
     pub(super) async fn until_asleep(&self) -> anyhow::Result<()> {
         zero::until_empty(&self.namespace, NAME).await
     }
+
+    /// Returns a load that comes through the interceptor.
+    pub(super) fn load(&self, ledger: &Ledger) -> Load {
+        Load::new(self.interceptor, ledger.clone()).of_host(HOST)
+    }
+
+    /// Returns its pods: one, once that takes requests.
+    pub(super) async fn pods(&self) -> anyhow::Result<Vec<Pod>> {
+        pods::until_ready(&self.namespace, NAME, 1).await
+    }
+}
+
+/// Whether an answer says that its request had to wait at the interceptor.
+pub(super) fn has_waited(answer: &Answer) -> bool {
+    answer.header(COLD_START) == Some("true")
 }

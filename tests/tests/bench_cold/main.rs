@@ -1,11 +1,12 @@
 //! Cold starts under Stillwake beside those under KEDA's HTTP Add-on and beside the least that Kubernetes takes, in turn
-//! in one run on one cluster.
+//! in one run on one cluster; and then what it takes of both to forward to who is awake.
 //!
 //! Tells what it saw, and fails only if a request is not answered with 200: what is fast enough is for people to say.
 //! `make bench-cold` brings the cluster and the Add-on.
 
 mod add_on;
 mod breakdown;
+mod forwarding;
 mod report;
 mod series;
 mod stillwake;
@@ -28,6 +29,11 @@ use self::{add_on::AddOn, breakdown::Breakdown, report::Report, series::Series};
 const STARTS: &str = "STILLWAKE_COLD_STARTS";
 
 const ROUNDS: usize = 20;
+
+/// How many requests come each way in a block where it is measured what forwarding takes, instead of [`REQUESTS`].
+const FORWARDED: &str = "STILLWAKE_FORWARDED";
+
+const REQUESTS: usize = 2_000;
 
 /// What is asked for.
 const PATH: &str = "/bytes?length=100";
@@ -64,20 +70,22 @@ fn cold_starts_beside_the_http_add_ons() -> Result<(), Failure> {
     cluster::run("cold starts compared", async |namespace| {
         let rounds = setting(STARTS, ROUNDS)?;
         ensure!(rounds > 0, "{STARTS} has to be 1 at least");
-        let report = compare(namespace, rounds).await?;
-        eprintln!("\n{}", report.table());
+        let requests = setting(FORWARDED, REQUESTS)?;
+        ensure!(requests > 0, "{FORWARDED} has to be 1 at least");
+        let report = Box::pin(compare(namespace, rounds, requests)).await?;
+        eprintln!("\n{}\n{}", report.table(), report.forwarding());
         report.write()?;
         let unanswered = report.unanswered();
         ensure!(
             unanswered.is_empty(),
-            "not all were answered with 200: {}",
+            "not all went as it should: {}",
             unanswered.join("; ")
         );
         Ok(())
     })
 }
 
-async fn compare(namespace: &Namespace, rounds: usize) -> anyhow::Result<Report> {
+async fn compare(namespace: &Namespace, rounds: usize, requests: usize) -> anyhow::Result<Report> {
     let release = Stillwake::with_defaults(namespace).await?;
     let mut environment = Environment::begin(namespace).await?;
     eprintln!("{environment}\nPutting three copies of an app to sleep");
@@ -118,11 +126,13 @@ async fn compare(namespace: &Namespace, rounds: usize) -> anyhow::Result<Report>
         }
     }
     let breakdown = Breakdown::read(&release).await?.since(&before);
+    let forwarding = forwarding::measure(namespace, &release, &ours, &add_on, requests).await;
     environment.end()?;
     Ok(Report {
         environment,
         series,
         breakdown,
+        forwarding,
     })
 }
 

@@ -9,13 +9,21 @@ use stillwake_e2e::benchmark::{
     summary::{Spread, Timed, failures, ratios, times},
 };
 
-use super::{COOLDOWN, POLLING, breakdown::Breakdown, series::Series, timeline::Step};
+use super::{
+    COOLDOWN, POLLING,
+    breakdown::Breakdown,
+    forwarding::{BLOCKS, CLIENTS, Forwarding, LENGTH, Way},
+    series::Series,
+    timeline::Step,
+};
 
 /// All that is to be told.
 pub(super) struct Report {
     pub(super) environment: Environment,
     pub(super) series: Series,
     pub(super) breakdown: Breakdown,
+    /// Or why there is none, which does not take the rest along.
+    pub(super) forwarding: anyhow::Result<Forwarding>,
 }
 
 impl Report {
@@ -29,14 +37,16 @@ impl Report {
         ]
     }
 
-    /// Returns why requests were not answered as they should have been.
+    /// Returns why requests were not answered, or not forwarded, as they should have been.
     pub(super) fn unanswered(&self) -> Vec<String> {
         let rows = self.rows();
         let told = rows.iter().flat_map(|(name, wakes)| {
             let failures = failures(wakes).into_iter();
             failures.map(move |failure| format!("{name}, {failure}"))
         });
-        told.collect()
+        let forwarding = self.forwarding.as_ref().err();
+        told.chain(forwarding.map(|why| format!("forwarding, {why:#}")))
+            .collect()
     }
 
     /// Returns the tables.
@@ -49,14 +59,7 @@ impl Report {
             let time = |pick: fn(Spread) -> f64| {
                 times(wakes).map_or_else(none, |spread| format!("{:.3} s", pick(spread)))
             };
-            let over = |others: &[Timed]| {
-                if ptr::eq(wakes, others) {
-                    return "1".to_owned();
-                }
-                ratios(wakes, others).map_or_else(none, |Spread { p5, median, p95 }| {
-                    format!("{median:.2} ({p5:.2}–{p95:.2})")
-                })
-            };
+            let over = |others: &[Timed]| over(wakes, others);
             let _ = writeln!(
                 text,
                 "| {name} | {answered} of {} | {} | {} | {} | {} | {} |",
@@ -101,6 +104,45 @@ impl Report {
         text
     }
 
+    /// Returns the table of what forwarding takes, with how that was measured.
+    pub(super) fn forwarding(&self) -> String {
+        let forwarding = match &self.forwarding {
+            Ok(forwarding) => forwarding,
+            Err(why) => return format!("Not measured: {why:#}\n"),
+        };
+        let mut text = String::from(
+            "| forwarded by | CPU per request | ÷ interceptor | ÷ interceptor, kept | the client's own |\n|---|---|---|---|---|\n",
+        );
+        let [_, interceptor, kept, _] = &forwarding.ways;
+        for (way, costs) in Way::ALL.into_iter().zip(&forwarding.ways) {
+            let time = |timed: &[Timed]| {
+                times(timed).map_or_else(none, |spread| format!("{:.1} µs", spread.median * 1e6))
+            };
+            let _ = writeln!(
+                text,
+                "| {} | {} | {} | {} | {} |",
+                way.name(),
+                time(&costs.forwarding),
+                over(&costs.forwarding, &interceptor.forwarding),
+                over(&costs.forwarding, &kept.forwarding),
+                time(&costs.client),
+            );
+        }
+        let _ = writeln!(
+            text,
+            "
+In each of {BLOCKS} blocks, {requests} requests for {LENGTH} bytes come each way, from {CLIENTS} clients, in this order and then in
+the opposite one, to one replica of each workload, which is awake all the time: medians, and in brackets as above. CPU is what
+all activators, or all interceptors, run for meanwhile on this machine, in user mode and in the kernel. What they tell aggregators
+and scalers of requests is in it, and so is what they took with nothing to forward: {activators:.4} and {interceptors:.4} of a
+processor. An activator dials the pod for each request, an interceptor keeps its connections to it.",
+            requests = forwarding.requests,
+            activators = forwarding.activators_idle,
+            interceptors = forwarding.interceptors_idle,
+        );
+        text
+    }
+
     /// Returns when each step of a wake was over, and the answer last.
     fn steps(&self) -> Vec<(&'static str, Spread)> {
         let answer = times(&self.series.stillwake).map(|spread| ("the answer is complete", spread));
@@ -125,7 +167,8 @@ impl Report {
         format!(
             "# Cold starts, measured
 
-Written by `make bench-cold`, which runs all of it again on your machine; `STILLWAKE_COLD_STARTS=100` makes it longer.
+Written by `make bench-cold`, which runs all of it again on your machine; `STILLWAKE_COLD_STARTS=100` and
+`STILLWAKE_FORWARDED=20000` make it longer.
 
 {environment}.
 
@@ -133,6 +176,9 @@ Written by `make bench-cold`, which runs all of it again on your machine; `STILL
 Times are on the client's clock, {rounds} cold starts each. In brackets: the 5th and the 95th percentile of the ratios, each
 of two figures of the same round.
 
+## Forwarding
+
+{forwarding}
 ## How
 
 - One app, an image that listens at once, with a readiness probe over HTTP each second, in three Deployments: one with
@@ -154,6 +200,7 @@ of two figures of the same round.
 ",
             environment = self.environment,
             table = self.table(),
+            forwarding = self.forwarding(),
             metric = super::breakdown::METRIC,
         )
     }
@@ -181,8 +228,40 @@ of two figures of the same round.
             "phases": phases.collect::<Vec<_>>(),
             "steps": self.steps().into_iter().map(|(name, seconds)| json!({"name": name, "seconds": seconds})).collect::<Vec<_>>(),
             "rounds": self.series,
+            "forwarding": self.forwarding.as_ref().ok().map(forwarded),
         })
     }
+}
+
+fn forwarded(forwarding: &Forwarding) -> Value {
+    let [_, interceptor, kept, _] = &forwarding.ways;
+    let ways = Way::ALL.into_iter().zip(&forwarding.ways);
+    let ways = ways.map(|(way, costs)| {
+        json!({
+            "name": way.name(),
+            "cpu_seconds": times(&costs.forwarding),
+            "client_cpu_seconds": times(&costs.client),
+            "over_interceptor": ratios(&costs.forwarding, &interceptor.forwarding),
+            "over_interceptor_kept": ratios(&costs.forwarding, &kept.forwarding),
+            "blocks": costs,
+        })
+    });
+    json!({
+        "requests": forwarding.requests,
+        "activators_idle": forwarding.activators_idle,
+        "interceptors_idle": forwarding.interceptors_idle,
+        "ways": ways.collect::<Vec<_>>(),
+    })
+}
+
+/// Returns how many times the others' it is, for people.
+fn over(timed: &[Timed], others: &[Timed]) -> String {
+    if ptr::eq(timed, others) {
+        return "1".to_owned();
+    }
+    ratios(timed, others).map_or_else(none, |Spread { p5, median, p95 }| {
+        format!("{median:.2} ({p5:.2}–{p95:.2})")
+    })
 }
 
 fn none() -> String {

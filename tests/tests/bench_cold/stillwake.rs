@@ -3,10 +3,13 @@
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::ensure;
+use k8s_openapi::api::core::v1::Pod;
 use stillwake_e2e::{
     benchmark::summary::Timed,
     client,
-    cluster::{Namespace, scaling::Scaling, stillwake::Stillwake, zero},
+    cluster::{Namespace, pods, scaling::Scaling, stillwake::Stillwake, zero},
+    ledger::Ledger,
+    load::Load,
 };
 use tokio::time::Instant;
 
@@ -54,5 +57,22 @@ impl Sleeper {
 
     pub(super) async fn until_asleep(&self) -> anyhow::Result<()> {
         zero::until_asleep(&self.namespace, NAME).await
+    }
+
+    /// Returns a load that comes through the Service.
+    pub(super) fn load(&self, ledger: &Ledger) -> Load {
+        Load::new(self.service, ledger.clone())
+    }
+
+    /// Returns its pods: one, once that takes requests.
+    pub(super) async fn pods(&self) -> anyhow::Result<Vec<Pod>> {
+        pods::until_ready(&self.namespace, NAME, 1).await
+    }
+
+    /// Returns where the activators take its connections, once none are led there any more. They forward what comes all the
+    /// same.
+    pub(super) async fn activators(&self) -> anyhow::Result<Vec<SocketAddr>> {
+        zero::until_served(&self.namespace, NAME, false).await?;
+        zero::activators(&self.namespace, NAME).await
     }
 }

@@ -98,8 +98,8 @@ async fn run(context: &Context) -> anyhow::Result<Vec<Row>> {
         CASE,
         INTERCEPTOR,
         CPU,
-        "it starts only beside a Kubernetes API server with its own resources; `make bench-cold` runs it in a cluster. It \
-         is built on the Go proxy's package",
+        "it starts only beside a Kubernetes API server with its own resources; `make bench-cold` measures it beside the \
+         activator, in a cluster. It is built on the Go proxy's package",
     ));
     Ok(rows)
 }
