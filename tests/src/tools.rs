@@ -28,9 +28,7 @@ pub async fn are_installed(tools: &[&str], what: &str) -> anyhow::Result<bool> {
         let output = Command::new(tool).arg(version).output().await;
         match output {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let left_out = format!("LEFT OUT: {what}, because {tool} isn't installed\n");
-                // Past the test runner, which shows what a test that passes prints to nobody.
-                io::stderr().write_all(left_out.as_bytes())?;
+                left_out(what, &format!("{tool} isn't installed"))?;
                 let may = env::var_os("STILLWAKE_LEAVE_NOTHING_OUT").is_none_or(|set| set != "1");
                 ensure!(may, "{tool} is missing, and nothing may be left out");
                 return Ok(false);
@@ -42,6 +40,16 @@ pub async fn are_installed(tools: &[&str], what: &str) -> anyhow::Result<bool> {
         }
     }
     Ok(true)
+}
+
+/// Says that `what` is left out, past the test runner, which shows what a test that passes prints to nobody.
+///
+/// # Errors
+///
+/// When nothing can be written.
+pub fn left_out(what: &str, why: &str) -> anyhow::Result<()> {
+    let line = format!("LEFT OUT: {what}, because {why}\n");
+    Ok(io::stderr().write_all(line.as_bytes())?)
 }
 
 /// The path of a file in `interop/`.

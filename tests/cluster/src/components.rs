@@ -4,12 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    configuration::Files,
-    network::{self, NodeNetwork},
-    parts::Built,
-    pki::Pki,
-};
+use crate::{configuration::Files, network::NodeNetwork, parts::Built, pki::Pki};
 
 /// containerd's socket, in the node's own /run.
 pub(crate) const CONTAINERD: &str = "/run/containerd/containerd.sock";
@@ -43,6 +38,8 @@ pub(crate) fn worker(built: &Built, files: &Files, node: &NodeNetwork) -> Vec<Co
     let kube = text(&built.kubernetes.program("kube"));
     let ctr = text(&built.containerd.program("ctr"));
     let folder = files.node();
+    let addresses = node.addresses.iter().map(ToString::to_string);
+    let addresses = addresses.collect::<Vec<_>>().join(",");
     vec![
         Component {
             name: "containerd".to_owned(),
@@ -66,7 +63,7 @@ pub(crate) fn worker(built: &Built, files: &Files, node: &NodeNetwork) -> Vec<Co
                 option("config", files.kubelet()),
                 option("kubeconfig", files.kubeconfig("kubelet")),
                 format!("--hostname-override={}", node.name),
-                format!("--node-ip={}", node.address),
+                format!("--node-ip={addresses}"),
                 option("root-dir", folder.join("kubelet")),
             ],
         ),
@@ -100,7 +97,7 @@ pub(crate) fn control_plane(
         ),
         option("root-ca-file", pki.authority()),
         "--use-service-account-credentials".to_owned(),
-        format!("--cluster-cidr={}", network::PODS),
+        format!("--cluster-cidr={}", node.families.pods()),
     ];
     controller_manager.extend(own_kubeconfig(&files.kubeconfig("controller-manager")));
     vec![
@@ -141,8 +138,8 @@ fn api_server(kube: &str, pki: &Pki, node: &NodeNetwork) -> Vec<String> {
         "kube-apiserver".to_owned(),
         format!("--etcd-servers={ETCD}"),
         "--secure-port=6443".to_owned(),
-        format!("--advertise-address={}", node.address),
-        format!("--service-cluster-ip-range={}", network::SERVICES),
+        format!("--advertise-address={}", node.address()),
+        format!("--service-cluster-ip-range={}", node.families.services()),
         "--authorization-mode=Node,RBAC".to_owned(),
         "--enable-admission-plugins=NodeRestriction".to_owned(),
         "--allow-privileged".to_owned(),

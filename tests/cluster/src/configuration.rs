@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{
     addons, cgroups, components, files,
-    network::{self, NodeNetwork},
+    network::{self, Families, NodeNetwork},
     pki::{Identity, Pki},
 };
 
@@ -195,7 +195,7 @@ state = "/run/containerd"
             "mode": "nftables",
             "clientConnection": {"kubeconfig": self.kubeconfig("proxy")},
             "hostnameOverride": node.name,
-            "clusterCIDR": network::PODS,
+            "clusterCIDR": node.families.pods(),
             "oomScoreAdj": 0,
             // The table's size is the whole machine's: 0 leaves it alone.
             "conntrack": {"maxPerCore": 0, "min": 0},
@@ -215,23 +215,30 @@ fn minor(version: &str) -> u32 {
 /// Pods are routed, not bridged: what goes to a Service and back then passes the node's rules on both ways, without
 /// a kernel module that makes bridges ask them.
 fn pod_network(node: &NodeNetwork) -> Value {
-    json!({
-        "cniVersion": "1.0.0",
-        "name": "pods",
-        "plugins": [
-            {
-                "type": "ptp",
-                "ipMasq": false,
-                "ipam": {
-                    "type": "host-local",
-                    "dataDir": "/run/cni/addresses",
-                    "ranges": [[{"subnet": node.pods}]],
-                    "routes": [{"dst": "0.0.0.0/0"}],
-                },
-            },
-            {"type": "portmap", "capabilities": {"portMappings": true}, "backend": "nftables"},
-        ],
-    })
+    let ranges = node.pods.iter().map(|pods| json!([{"subnet": pods}]));
+    let anywhere = node.families.anywhere();
+    let routes = anywhere.iter().map(|range| json!({"dst": range}));
+    let mut plugins = Vec::new();
+    if node.families == Families::Both {
+        // Before the pod's link is made: it would take a second or two to ask whether somebody else has its address.
+        // The first is there for its result alone, without which the other does nothing.
+        plugins.push(json!({"type": "loopback"}));
+        let settings = json!({"net.ipv6.conf.default.accept_dad": "0"});
+        plugins.push(json!({"type": "tuning", "sysctl": settings}));
+    }
+    plugins.push(json!({
+        "type": "ptp",
+        "ipMasq": false,
+        "ipam": {
+            "type": "host-local",
+            "dataDir": "/run/cni/addresses",
+            "ranges": ranges.collect::<Vec<_>>(),
+            "routes": routes.collect::<Vec<_>>(),
+        },
+    }));
+    let port_mappings = json!({"portMappings": true});
+    plugins.push(json!({"type": "portmap", "capabilities": port_mappings, "backend": "nftables"}));
+    json!({"cniVersion": "1.0.0", "name": "pods", "plugins": plugins})
 }
 
 fn write_kubeconfig(

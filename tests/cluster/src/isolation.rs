@@ -27,6 +27,15 @@ const KERNEL_SETTINGS: [&str; 6] = [
     "kernel/keys/root_maxbytes",
 ];
 
+/// Settings of the node's own network, where the kernel has them. They hold for links that are made later.
+const NETWORK_SETTINGS: [(&str, &str); 3] = [
+    ("ipv4/ip_forward", "1"),
+    ("ipv6/conf/all/forwarding", "1"),
+    // Nobody else has the addresses, and one that is still asked about is of no use, for seconds or, where no other link
+    // joins the bridge, for ever.
+    ("ipv6/conf/default/accept_dad", "0"),
+];
+
 /// Refuses a folder that the nodes would not see: what is covered hides it.
 pub(crate) fn check_folder(folder: &Path) -> anyhow::Result<()> {
     let hidden = COVERED.into_iter().chain(FRESH);
@@ -60,7 +69,13 @@ pub(crate) fn enter(name: &str, folder: &Path) -> anyhow::Result<()> {
     for setting in KERNEL_SETTINGS {
         detach_kernel_setting(setting, folder)?;
     }
-    fs::write("/proc/sys/net/ipv4/ip_forward", "1").context("turning on forwarding")
+    for (setting, value) in NETWORK_SETTINGS {
+        let path = Path::new("/proc/sys/net").join(setting);
+        if path.exists() {
+            fs::write(&path, value).with_context(|| format!("setting {}", path.display()))?;
+        }
+    }
+    Ok(())
 }
 
 fn cover(path: &Path, folder: &Path) -> anyhow::Result<()> {

@@ -38,8 +38,8 @@ pub(crate) fn folder_of(arguments: &[String]) -> Option<&Path> {
 
 /// Is the node whose folder is given, until it is killed.
 ///
-/// Its standard output gets one line, its process id as the machine counts; then it waits for a line on its standard
-/// input, which says that the network is there.
+/// Once its namespaces are as they should be, its standard output gets one line, its process id as the machine counts; then
+/// it waits for a line on its standard input, which says that the network is there.
 pub(crate) fn be(folder: &Path) -> anyhow::Result<()> {
     ensure!(
         rustix::process::getpid().as_raw_nonzero().get() == 1,
@@ -51,8 +51,8 @@ pub(crate) fn be(folder: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("{} is no plan of a node", path.display()))?;
     // /proc is still the machine's.
     let process = fs::read_link("/proc/self").context("reading /proc/self")?;
-    writeln!(io::stdout(), "{}", process.display())?;
     isolation::enter(&plan.name, folder)?;
+    writeln!(io::stdout(), "{}", process.display())?;
     let mut line = String::new();
     io::stdin().lock().read_line(&mut line)?;
     ensure!(

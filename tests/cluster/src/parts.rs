@@ -138,6 +138,10 @@ fn network() -> Module {
                 "github.com/containernetworking/plugins/plugins/ipam/host-local",
             ),
             (
+                "tuning",
+                "github.com/containernetworking/plugins/plugins/meta/tuning",
+            ),
+            (
                 "portmap",
                 "github.com/containernetworking/plugins/plugins/meta/portmap",
             ),

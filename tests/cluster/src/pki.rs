@@ -71,7 +71,7 @@ impl Pki {
             "kubernetes.default.svc.cluster.local",
             "127.0.0.1",
             network::API_SERVER_SERVICE,
-            &nodes[0].address.to_string(),
+            &nodes[0].address().to_string(),
         ]
         .map(ToOwned::to_owned);
         self.make_leaf(
@@ -91,7 +91,7 @@ impl Pki {
             self.make_leaf(&authority, name, user, group, &[])?;
         }
         for node in nodes {
-            let names = [node.name.clone(), node.address.to_string()];
+            let names = [node.name.clone(), node.address().to_string()];
             let user = format!("system:node:{}", node.name);
             self.make_leaf(&authority, &node.name, &user, Some("system:nodes"), &names)?;
         }

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    net::Ipv4Addr,
+    net::IpAddr,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -41,8 +41,8 @@ pub(crate) struct State {
 pub struct NodeState {
     /// Its name in Kubernetes.
     pub name: String,
-    /// Its address.
-    pub address: Ipv4Addr,
+    /// Its addresses, of IPv4 first, and of IPv6 where the cluster has both.
+    pub addresses: Vec<IpAddr>,
     /// The first process of its namespaces, as the machine counts.
     pub process: u32,
     /// The folder of its components' logs, `<component>.log`.
@@ -255,10 +255,11 @@ pub(crate) fn usage(running: &Running) -> String {
         .nodes
         .iter()
         .map(|node| {
+            let addresses = node.addresses.iter().map(ToString::to_string);
             format!(
                 "{} {} (process {}, logs in {})",
                 node.name,
-                node.address,
+                addresses.collect::<Vec<_>>().join(", "),
                 node.process,
                 node.logs.display()
             )

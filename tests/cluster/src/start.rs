@@ -19,7 +19,7 @@ use crate::{
     kubectl::Kubectl,
     layout::Layout,
     leftovers,
-    network::{self, NodeNetwork},
+    network::{self, Families, NodeNetwork},
     node,
     parts::{self, Built},
     pki::Pki,
@@ -107,12 +107,17 @@ fn check_same(running: &Running, built: &Built, count: u8) -> anyhow::Result<()>
 }
 
 fn start_nodes(layout: &Layout, built: &Built, count: u8) -> anyhow::Result<Running> {
-    let networks = NodeNetwork::plan(count);
+    let families = Families::of_machine()?;
+    if families == Families::One {
+        eprintln!("This machine has no IPv6, or it is off: the cluster has IPv4 alone");
+    }
+    let networks = NodeNetwork::plan(count, families);
     let pki = Pki::at(&layout.pki());
     pki.make(&networks)?;
+    let api_server = format!("https://{}:6443", networks[0].address());
     let mut nodes = Vec::new();
     for (index, network) in networks.into_iter().enumerate() {
-        let plan = plan_node(layout, built, &pki, &network, index == 0)?;
+        let plan = plan_node(layout, built, &pki, &network, &api_server, index == 0)?;
         cgroups::make(&layout.group(), &network.name)?;
         let (process, go) = spawn(layout, &plan)?;
         nodes.push((network, process, go, plan.logs));
@@ -133,7 +138,7 @@ fn start_nodes(layout: &Layout, built: &Built, count: u8) -> anyhow::Result<Runn
             .iter()
             .map(|(network, process, _, logs)| NodeState {
                 name: network.name.clone(),
-                address: network.address,
+                addresses: network.addresses.clone(),
                 process: *process,
                 logs: logs.clone(),
             })
@@ -153,24 +158,24 @@ fn plan_node(
     built: &Built,
     pki: &Pki,
     network: &NodeNetwork,
+    api_server: &str,
     is_first: bool,
 ) -> anyhow::Result<NodePlan> {
     let folder = layout.node(&network.name);
     let files = Files::new(folder.clone(), layout.kubeconfig(), layout.group());
-    let api_server = format!("https://{}:6443", NodeNetwork::plan(1)[0].address);
     let runc = prerequisites::find("runc").context("runc is missing")?;
     let kubernetes = &built.kubernetes.version;
     files.write_worker(
         pki,
         network,
         kubernetes,
-        &api_server,
+        api_server,
         built.network.folder(),
         &runc,
     )?;
     let mut components = components::worker(built, &files, network);
     if is_first {
-        files.write_control_plane(pki, &api_server)?;
+        files.write_control_plane(pki, api_server)?;
         // containerd first: images come in while the control plane starts.
         let rest = components.split_off(1);
         components.extend(components::control_plane(built, pki, &files, network));

@@ -2,7 +2,11 @@
 //!
 //! Knows no sidecar; what asks for one is a label like any other.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use anyhow::Context;
 use k8s_openapi::api::{
@@ -51,6 +55,8 @@ pub struct Web {
     pub labels: BTreeMap<String, String>,
     /// Annotations of the pods.
     pub annotations: BTreeMap<String, String>,
+    /// Where the app listens.
+    pub address: IpAddr,
     /// How the Service means the app's port.
     pub target: By,
     /// The container's probes; `null` is none.
@@ -71,6 +77,7 @@ impl Web {
             replicas: 1,
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
+            address: Ipv4Addr::UNSPECIFIED.into(),
             target: By::Name,
             startup: Value::Null,
             readiness: http_probe(By::Number),
@@ -99,6 +106,7 @@ impl Web {
             ("replicas", self.replicas.to_string()),
             ("labels", json!(labels).to_string()),
             ("annotations", json!(self.annotations).to_string()),
+            ("address", self.address.to_string()),
             ("linger", format!("{}s", self.linger.as_secs())),
             (
                 "port",
@@ -191,12 +199,32 @@ pub fn exec_probe() -> Value {
 ///
 /// When it has none.
 pub async fn cluster_address(namespace: &Namespace, service: &str) -> anyhow::Result<SocketAddr> {
+    let addresses = cluster_addresses(namespace, service).await?;
+    addresses
+        .into_iter()
+        .next()
+        .context("the Service has no address")
+}
+
+/// Returns all addresses of a Service's first port, one of each of its families, whether anybody answers there or not.
+///
+/// # Errors
+///
+/// When it has no port.
+pub async fn cluster_addresses(
+    namespace: &Namespace,
+    service: &str,
+) -> anyhow::Result<Vec<SocketAddr>> {
     let found = namespace.api::<Service>().get(service).await?;
     let spec = found.spec.unwrap_or_default();
-    let address = spec.cluster_ip.context("the Service has no address")?;
     let ports = spec.ports.unwrap_or_default();
     let port = ports.first().context("the Service has no port")?.port;
-    Ok(SocketAddr::new(address.parse()?, u16::try_from(port)?))
+    let port = u16::try_from(port)?;
+    let addresses = spec.cluster_ips.unwrap_or_default();
+    let addresses = addresses.iter();
+    addresses
+        .map(|address| Ok(SocketAddr::new(address.parse()?, port)))
+        .collect()
 }
 
 /// Returns where a Service answers, once it does.

@@ -46,12 +46,15 @@ fn each_of_many_wakes_at_little_cost() -> Result<(), Failure> {
         // Alone: what is written for others would be counted as well.
         let stillwake = Stillwake::with_values(namespace, &json!({})).await?;
         let mut names: Vec<_> = (0..count).map(|number| format!("web-{number}")).collect();
+        let empty = Costs::of(&stillwake).await?;
         let begun = stream::iter(&names).map(|name| asleep(namespace, &stillwake, name));
         begun
             .buffer_unordered(AT_ONCE)
             .try_collect::<Vec<_>>()
             .await?;
         let before = Costs::of(&stillwake).await?;
+        eprintln!("Stillwake, with none: {}", empty.memory());
+        before.tell("while they are set up", &empty);
         names.shuffle(&mut rand::rng());
         let woken = stream::iter(&names).map(|name| wake(namespace, name));
         woken
@@ -59,15 +62,12 @@ fn each_of_many_wakes_at_little_cost() -> Result<(), Failure> {
             .try_collect::<Vec<_>>()
             .await?;
         let after = Costs::of(&stillwake).await?;
-        let woke = before.at.elapsed();
+        after.tell("while they wake and sleep again", &before);
+        let woke = after.at - before.at;
         let writes = after.writes - before.writes;
         let per_wake = writes / count as f64;
         eprintln!(
-            "{count} workloads, all woken within {woke:?}: {per_wake:.2} slices written for each wake and sleep; memory {:?} \
-             MiB before, {:?} after; cores while they wake {:?}",
-            before.memory,
-            after.memory,
-            after.cores_since(&before)
+            "{count} workloads, all woken and asleep again within {woke:?}: {per_wake:.2} slices written for each"
         );
         ensure!(
             per_wake <= WRITES,
@@ -104,7 +104,13 @@ async fn idle(
     let time = Duration::from(setting(WATCHED, humantime::Duration::from(IDLE))?);
     let before = Costs::of(stillwake).await?;
     let ours = keda_cores(namespace, time).await?;
-    let stillwake_cores = Costs::of(stillwake).await?.cores_since(&before);
+    let after = Costs::of(stillwake).await?;
+    after.tell("while they sleep", &before);
+    ensure!(
+        after.writes <= before.writes,
+        "{} slices were written while nobody asked",
+        after.writes - before.writes
+    );
     let objects = namespace.scaled_objects();
     // On no day that there is.
     let cron = json!({"type": "cron", "metadata": {
@@ -116,10 +122,12 @@ async fn idle(
         objects.patch(name, &parameters, &patch).await?;
     }
     zero::until_no_slice(namespace).await?;
+    let before = Costs::of(stillwake).await?;
     let theirs = keda_cores(namespace, time).await?;
+    Costs::of(stillwake).await?.tell("without them", &before);
     eprintln!(
         "{} of them idle for {time:?}: KEDA's operator takes {ours:.4} cores, {:.2} times what it takes with as many cron \
-         triggers ({theirs:.4}); Stillwake {stillwake_cores:?}",
+         triggers ({theirs:.4})",
         names.len(),
         ours / theirs
     );
@@ -177,18 +185,23 @@ impl Costs {
         })
     }
 
-    /// Returns how many cores were taken since, in thousandths, by component.
-    fn cores_since(&self, earlier: &Self) -> BTreeMap<Component, String> {
+    /// Says what was taken since, and how much memory there is now.
+    fn tell(&self, when: &str, earlier: &Self) {
         let time = (self.at - earlier.at).as_secs_f64();
         let cores = self.processor.iter().map(|(component, seconds)| {
-            let used = seconds
-                - earlier
-                    .processor
-                    .get(component)
-                    .copied()
-                    .unwrap_or_default();
-            (*component, format!("{:.4}", used / time))
+            let before = earlier.processor.get(component).copied();
+            let used = seconds - before.unwrap_or_default();
+            format!("{component:?} {:.4}", used / time)
         });
-        cores.collect()
+        let cores: Vec<_> = cores.collect();
+        let (cores, memory) = (cores.join(", "), self.memory());
+        eprintln!("Stillwake, {when}: cores: {cores}; {memory}");
+    }
+
+    fn memory(&self) -> String {
+        let memory = self.memory.iter();
+        let memory = memory.map(|(component, size)| format!("{component:?} {size}"));
+        let memory: Vec<_> = memory.collect();
+        format!("MiB of the largest replica: {}", memory.join(", "))
     }
 }

@@ -33,12 +33,14 @@ const NAMES: [&str; 9] = [
 const KINDS: [&str; 3] = ["mnt", "net", "pid"];
 
 /// Settings of the kernel that kubelet and kube-proxy like to change.
-const KERNEL_SETTINGS: [&str; 6] = [
+const KERNEL_SETTINGS: [&str; 8] = [
     "/proc/sys/vm/overcommit_memory",
     "/proc/sys/vm/panic_on_oom",
     "/proc/sys/kernel/panic",
     "/proc/sys/kernel/panic_on_oops",
     "/proc/sys/net/ipv4/ip_forward",
+    "/proc/sys/net/ipv6/conf/all/forwarding",
+    "/proc/sys/net/ipv6/conf/default/accept_dad",
     "/sys/module/nf_conntrack/parameters/hashsize",
 ];
 
