@@ -1,8 +1,8 @@
 //! What an HPA has in its spec, and how often that was written.
 
 use anyhow::{Context, ensure};
-use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use stillwake_e2e::cluster::{Namespace, keda};
+use k8s_openapi::api::autoscaling::v2::{HorizontalPodAutoscaler, HorizontalPodAutoscalerSpec};
+use stillwake_e2e::cluster::{Namespace, history::History, keda};
 
 /// How far a target may be from the user's.
 const MOVED: f64 = 0.001;
@@ -12,6 +12,16 @@ pub(crate) async fn writes(namespace: &Namespace, scaled_object: &str) -> anyhow
     let hpa = get(namespace, scaled_object).await?;
     // Releases before 1.37 keep none.
     Ok(hpa.metadata.generation.unwrap_or_default())
+}
+
+/// Follows the spec of a `ScaledObject`'s HPA.
+pub(crate) async fn specs(
+    namespace: &Namespace,
+    scaled_object: &str,
+) -> anyhow::Result<History<HorizontalPodAutoscalerSpec>> {
+    let read = |hpa: &HorizontalPodAutoscaler| hpa.spec.clone().unwrap_or_default();
+    let name = keda::hpa_name(scaled_object);
+    History::of(&namespace.api(), &name, &["spec"], read).await
 }
 
 /// Fails unless the target of a `ScaledObject`'s HPA is the user's, or moved by so little.

@@ -7,6 +7,7 @@
 mod crowd;
 mod faults;
 mod hpa;
+mod shapes;
 mod step;
 mod zero;
 
