@@ -1,14 +1,13 @@
 //! Who may report, proven by tokens.
 
-use std::{io, sync::Arc};
+use std::{cell::RefCell, io};
 
-use parking_lot::Mutex;
 use serde_json::json;
 use stillwake_aggregator::{Aggregator, MembershipEvent, Settings};
 use stillwake_proto::report::{Hello, Role};
 use stillwake_runtime::tls::Acceptor;
-use tracing::subscriber;
-use tracing_subscriber::{filter::LevelFilter, fmt::MakeWriter};
+use tracing::{callsite, subscriber};
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::{
     harness::{Reporter, Rig, eventually, hello, pod, within},
@@ -137,13 +136,16 @@ async fn the_same_pod_from_elsewhere_replaces_its_older_connection() {
     eventually(async || rig.in_flight(), |count| *count == 5).await;
 }
 
-/// What a test's thread logs.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+thread_local! {
+    static LOG: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Writes to the log of the thread that logs; every test here runs on a thread of its own.
+struct Log;
 
 impl io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().extend_from_slice(bytes);
+        LOG.with_borrow_mut(|log| log.extend_from_slice(bytes));
         Ok(bytes.len())
     }
 
@@ -152,22 +154,20 @@ impl io::Write for Log {
     }
 }
 
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
+/// Has every thread log from here on. Of the whole process, since tracing asks the thread that comes to a log line
+/// first, once, whether anybody wants it: a subscriber of one thread misses what another test has come to before it.
+fn keep_logs() {
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(LevelFilter::DEBUG)
+        .with_ansi(false)
+        .with_writer(|| Log);
+    subscriber::set_global_default(subscriber.finish()).unwrap();
+    callsite::rebuild_interest_cache();
 }
 
 #[tokio::test]
 async fn refusals_are_warned_of_once_for_each_reason() {
-    let log = Log::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(LevelFilter::DEBUG)
-        .with_ansi(false)
-        .with_writer(log.clone());
-    let _guard = subscriber::set_default(subscriber.finish());
+    keep_logs();
     let server = ApiServer::new("one");
     let rig = rig(&server).await;
     for _ in 0..5 {
@@ -177,7 +177,7 @@ async fn refusals_are_warned_of_once_for_each_reason() {
     let all = |reason: &str| refused(&rig, reason) == 5;
     let both = async || all("token_missing") && all("token_signature");
     eventually(both, |both| *both).await;
-    let log = String::from_utf8(log.0.lock().clone()).unwrap();
+    let log = String::from_utf8(LOG.take()).unwrap();
     let told = |level: &str, text: &str| {
         let lines = log.lines().filter(|line| line.contains(text));
         lines.filter(|line| line.contains(level)).count()
