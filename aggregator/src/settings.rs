@@ -63,7 +63,7 @@ impl Default for Settings {
             idle_interval: Duration::from_secs(10),
             hold_resend: Duration::from_secs(1),
             bursts: true,
-            burst_lasting: Duration::from_millis(150),
+            burst_lasting: Duration::from_millis(200),
             burst_interval: Duration::from_secs(3),
             bursts_per_second: 20,
             stream_age: Duration::from_mins(2)..=Duration::from_mins(5),
