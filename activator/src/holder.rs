@@ -221,7 +221,7 @@ impl Holder {
     fn apply<R>(&self, act: impl FnOnce(&mut Inner, Instant) -> R) -> (R, Option<Instant>) {
         let mut inner = self.inner.lock();
         let now = Instant::now();
-        let held = inner.queue.held();
+        let counted = inner.queue.counted();
         let due = inner.queue.next_wakeup(now);
         let result = act(&mut inner, now);
         while let Some((ticket, decision)) = inner.queue.next_decision(now) {
@@ -232,7 +232,7 @@ impl Holder {
         }
         // Not only the first and the last: what is held and what is in flight at a replica add up to one number, which
         // would count a request twice, or a burst as one, until both have been told.
-        let edge = held != inner.queue.held();
+        let edge = counted != inner.queue.counted();
         let next = inner.queue.next_wakeup(now);
         let rescheduled = due != next;
         drop(inner);

@@ -37,11 +37,19 @@ struct Leaving {
     wake: Option<Wake>,
 }
 
+impl Leaving {
+    /// Whether it has not waited: it was released as it came.
+    fn is_passing(&self) -> bool {
+        self.released == self.place.arrived
+    }
+}
+
 /// The queue of one workload.
 ///
 /// A request is *waiting* from [`admit`](Self::admit) until a decision, *leaving* from its release until its backend
-/// takes over or refuses, and *held* while it is either. Waiting ones of one route are released in the order of their
-/// arrival; a route that leads to no endpoint keeps no other waiting.
+/// takes over or refuses, and *held* while it is either. One that is released as it comes is *passing*: its backend has it in
+/// a moment and counts it, so that reports do not. Waiting ones of one route are released in the order of their arrival; a
+/// route that leads to no endpoint keeps no other waiting.
 #[derive(Debug)]
 pub(crate) struct Queue {
     settings: Arc<Settings>,
@@ -50,11 +58,13 @@ pub(crate) struct Queue {
     breakers: Breakers,
     lines: Lines,
     leaving: HashMap<Ticket, Leaving>,
+    /// How many of them are passing.
+    passing: usize,
     held_bytes: usize,
     next_ticket: u64,
     /// A request came for which there was no endpoint, and none has been released since.
     wake: Option<Wake>,
-    /// Integral of the requests held, in request-nanoseconds, up to `integrated`.
+    /// Integral of the requests that reports count, in request-nanoseconds, up to `integrated`.
     held_time: u128,
     integrated: Instant,
 }
@@ -68,6 +78,7 @@ impl Queue {
             breakers: Breakers::new(Arc::clone(&settings)),
             lines: Lines::default(),
             leaving: HashMap::new(),
+            passing: 0,
             held_bytes: 0,
             next_ticket: 0,
             wake: None,
@@ -209,7 +220,8 @@ impl Queue {
 
     /// The endpoint of a released request did not accept a connection: the request waits again, at its old place.
     pub(crate) fn dial_failed(&mut self, ticket: Ticket, now: Instant) {
-        if let Some(leaving) = self.leaving.remove(&ticket) {
+        self.integrate(now);
+        if let Some(leaving) = self.take_leaving(ticket) {
             self.endpoints.end(leaving.endpoint);
             self.endpoints
                 .failed(leaving.endpoint, &leaving.route, Duration::ZERO, now);
@@ -226,7 +238,7 @@ impl Queue {
             return None;
         }
         self.integrate(now);
-        let leaving = self.leaving.remove(&ticket)?;
+        let leaving = self.take_leaving(ticket)?;
         self.held_bytes -= leaving.place.bytes;
         self.breakers.close_where(|route| *route == *leaving.route);
         Some(HandedOver {
@@ -351,6 +363,11 @@ impl Queue {
         self.lines.waiting() + self.leaving.len()
     }
 
+    /// Returns how many of them a report counts.
+    pub(crate) fn counted(&self) -> usize {
+        self.held() - self.passing
+    }
+
     /// Returns the bytes of the requests that are held.
     pub(crate) fn held_bytes(&self) -> usize {
         self.held_bytes
@@ -369,7 +386,7 @@ impl Queue {
         self.integrate(now);
         let nanoseconds = u64::try_from(self.held_time).unwrap_or(u64::MAX);
         HeldCount {
-            held: self.held(),
+            held: self.counted(),
             held_time: Duration::from_nanos(nanoseconds),
             requests: self.next_ticket,
         }
@@ -403,6 +420,7 @@ impl Queue {
     }
 
     fn release(&mut self, ticket: Ticket, endpoint: EndpointId, now: Instant) {
+        self.integrate(now);
         let Some((route, place)) = self.lines.take(ticket) else {
             return;
         };
@@ -417,14 +435,21 @@ impl Queue {
             released: now,
             wake: self.wake.take(),
         };
+        self.passing += usize::from(leaving.is_passing());
         self.leaving.insert(ticket, leaving);
+    }
+
+    fn take_leaving(&mut self, ticket: Ticket) -> Option<Leaving> {
+        let leaving = self.leaving.remove(&ticket)?;
+        self.passing -= usize::from(leaving.is_passing());
+        Some(leaving)
     }
 
     fn remove(&mut self, ticket: Ticket, now: Instant) {
         self.integrate(now);
         if let Some((_, place)) = self.lines.take(ticket) {
             self.held_bytes -= place.bytes;
-        } else if let Some(leaving) = self.leaving.remove(&ticket) {
+        } else if let Some(leaving) = self.take_leaving(ticket) {
             self.held_bytes -= leaving.place.bytes;
             self.endpoints.end(leaving.endpoint);
             self.wake = self.wake.or(leaving.wake);
@@ -436,7 +461,7 @@ impl Queue {
 
     fn integrate(&mut self, now: Instant) {
         let elapsed = now.saturating_duration_since(self.integrated);
-        self.held_time += elapsed.as_nanos() * self.held() as u128;
+        self.held_time += elapsed.as_nanos() * self.counted() as u128;
         self.integrated = self.integrated.max(now);
     }
 }

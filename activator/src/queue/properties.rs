@@ -51,6 +51,8 @@ struct Model {
     now: Duration,
     waiting: Vec<Ticket>,
     leaving: Vec<Ticket>,
+    /// Those of them that were released as they came.
+    passing: HashSet<Ticket>,
     handed: Vec<HandedOver>,
     finished: HashSet<Ticket>,
     bytes: HashMap<Ticket, usize>,
@@ -67,6 +69,10 @@ struct Model {
 impl Model {
     fn held(&self) -> usize {
         self.waiting.len() + self.leaving.len()
+    }
+
+    fn counted(&self) -> usize {
+        self.held() - self.passing.len()
     }
 
     /// Whether a port has no endpoint.
@@ -88,6 +94,7 @@ impl Model {
     fn forget(&mut self, ticket: Ticket) {
         self.waiting.retain(|&waiting| waiting != ticket);
         self.leaving.retain(|&leaving| leaving != ticket);
+        self.passing.remove(&ticket);
         self.finished.insert(ticket);
     }
 
@@ -177,6 +184,7 @@ fn apply(model: &mut Model, queue: &mut Queue, start: Instant, event: Event) {
             if let Some(ticket) = pick(&model.leaving, index) {
                 queue.dial_failed(ticket, now);
                 model.leaving.retain(|&leaving| leaving != ticket);
+                model.passing.remove(&ticket);
                 model.waiting.push(ticket);
                 model.waiting.sort_unstable();
             }
@@ -208,7 +216,7 @@ fn apply(model: &mut Model, queue: &mut Queue, start: Instant, event: Event) {
         }),
         Event::Pass(milliseconds) => {
             let passed = Duration::from_millis(milliseconds);
-            model.held_time += passed * u32::try_from(model.held()).unwrap();
+            model.held_time += passed * u32::try_from(model.counted()).unwrap();
             model.now += passed;
         }
     }
@@ -252,6 +260,9 @@ fn decide(model: &mut Model, queue: &mut Queue, start: Instant) {
                 assert!(!release.addresses.is_empty(), "led nowhere");
                 model.waiting.retain(|&waiting| waiting != ticket);
                 model.leaving.push(ticket);
+                if model.arrived[&ticket] == model.now {
+                    model.passing.insert(ticket);
+                }
             }
             Decision::Expire(waited) => {
                 assert_eq!(model.arrived[&ticket] + waited, model.now);
@@ -278,7 +289,8 @@ proptest! {
             decide(&mut model, &mut queue, start);
             let now = start + model.now;
             let count = queue.count(now);
-            prop_assert_eq!(count.held, model.held());
+            prop_assert_eq!(count.held, model.counted());
+            prop_assert_eq!(queue.held(), model.held());
             prop_assert_eq!(count.held_time, model.held_time);
             prop_assert_eq!(count.requests, model.bytes.len() as u64);
             prop_assert_eq!(queue.held_bytes(), model.held_bytes());

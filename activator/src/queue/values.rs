@@ -75,7 +75,7 @@ pub(crate) struct Wake {
     pub(crate) signalled: Option<Instant>,
 }
 
-/// Requests held, as a report counts them.
+/// Requests held, as a report counts them: without those that are passing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct HeldCount {
     /// Held now.

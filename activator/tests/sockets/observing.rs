@@ -3,7 +3,7 @@
 use stillwake_activator::Availability;
 use stillwake_proto::report::{HeldReport, Workload, reporter_frame::Kind};
 use stillwake_reporting::Session;
-use tokio::time::timeout;
+use tokio::{io::AsyncReadExt as _, net::TcpListener, time::timeout};
 
 use crate::support::*;
 
@@ -71,6 +71,25 @@ async fn each_change_of_what_is_held_is_an_edge() {
     rig.until_held(0).await;
     read_all(client).await;
     read_all(second).await;
+}
+
+#[tokio::test]
+async fn a_request_that_does_not_wait_is_no_edge_and_not_held_in_reports() {
+    let rig = Rig::start().await;
+    let backend = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    rig.ready("a", backend.local_addr().unwrap());
+    let mut session = rig.activator.source().session();
+    report(&mut *session);
+    let mut edges = rig.activator.source().edges();
+    edges.mark_unchanged();
+    let _client = rig.send(GET).await;
+    let (mut taken, _) = backend.accept().await.unwrap();
+    taken.read_u8().await.unwrap();
+    assert!(!edges.has_changed().unwrap(), "its sidecar tells of it");
+    let (after, requests) = report(&mut *session);
+    let count = after.held[0].count.unwrap();
+    assert_eq!((count.in_flight, count.in_flight_time), (0, 0));
+    assert_eq!((requests, count.requests), (0, 1));
 }
 
 #[tokio::test]
