@@ -14,7 +14,7 @@ use std::{
 };
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode,
+    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode,
     header::{CONNECTION, UPGRADE},
 };
 use hyper::{
@@ -80,12 +80,9 @@ pub(crate) async fn serve(client: ClientStream, context: Context, place: Option<
     });
     let service = {
         let served = Arc::clone(&served);
-        service_fn(move |mut request| {
+        service_fn(move |request| {
             let served = Arc::clone(&served);
-            async move {
-                let client_side = may_tunnel(&request).then(|| upgrade_of(&mut request));
-                request::answer(&*served, request, client_side).await
-            }
+            async move { request::answer(&*served, request).await }
         })
     };
     let connection = server_http1::Builder::new()
@@ -156,9 +153,9 @@ impl Client for Served {
         &self,
         backend: TcpStream,
         upload: Upload<Incoming>,
-        client_side: Option<OnUpgrade>,
     ) -> Result<Response<Incoming>, Unanswered<Incoming>> {
         let connects = *upload.method() == Method::CONNECT;
+        let client_side = client_side(&upload);
         let connected = client_http1::Builder::new()
             .max_headers(MAX_HEADERS)
             .preserve_header_case(true)
@@ -209,9 +206,11 @@ fn unanswered(error: hyper::Error, unsent: Option<Upload<Incoming>>) -> Unanswer
     }
 }
 
-/// Returns true if the answer may turn the connection into a tunnel.
-fn may_tunnel(request: &Request<Incoming>) -> bool {
-    *request.method() == Method::CONNECT || request.headers().contains_key(UPGRADE)
+/// Returns the connection to the client if the answer may turn it into a tunnel. The request keeps it, in case it is sent again.
+fn client_side(upload: &Upload<Incoming>) -> Option<OnUpgrade> {
+    let may_tunnel = *upload.method() == Method::CONNECT || upload.headers().contains_key(UPGRADE);
+    let client_side = upload.extensions().get::<OnUpgrade>();
+    client_side.filter(|_| may_tunnel).cloned()
 }
 
 /// Joins the two connections once the response's head is out.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use h2::Reason;
 use http::{HeaderMap, HeaderName, Request, Response, header::CONTENT_TYPE, request::Parts};
 use http_body_util::{Either, Empty, Full};
-use hyper::{body::Body as _, upgrade::OnUpgrade};
+use hyper::body::Body as _;
 use tokio::time::Instant;
 
 use crate::{
@@ -73,24 +73,21 @@ pub(crate) trait Client: Reach {
     /// Completes the head of an answer of our own.
     fn complete(&self, headers: &mut HeaderMap);
 
-    /// Sends the request over `backend` and returns the head of its response, with the body to follow. `client_side` is the
-    /// connection to the client if the response may turn both into a tunnel.
+    /// Sends the request over `backend` and returns the head of its response, with the body to follow.
     fn exchange(
         &self,
         backend: Self::Backend,
         upload: Upload<Self::Body>,
-        client_side: Option<OnUpgrade>,
     ) -> impl Future<Output = Result<Response<Self::Body>, Unanswered<Self::Body>>> + Send;
 }
 
-/// Holds and forwards the request, and returns what to answer. `client_side` as in [`Client::exchange`].
+/// Holds and forwards the request, and returns what to answer.
 pub(crate) async fn answer<C: Client>(
     client: &C,
     request: Request<C::Body>,
-    client_side: Option<OnUpgrade>,
 ) -> Result<Response<Body<C::Body>>, Unserved> {
     let content_type = request.headers().get(CONTENT_TYPE).cloned();
-    match forward(client, request, client_side).await {
+    match forward(client, request).await {
         Ok(response) => Ok(response.map(Either::Left)),
         Err(Lost::Rejected(rejection)) => {
             let holder = &client.context().holder;
@@ -107,7 +104,6 @@ pub(crate) async fn answer<C: Client>(
 async fn forward<C: Client>(
     client: &C,
     request: Request<C::Body>,
-    client_side: Option<OnUpgrade>,
 ) -> Result<Response<C::Body>, Lost> {
     let rejected = |refusal| Lost::Rejected(Rejection::Refused(refusal));
     let context = client.context();
@@ -121,8 +117,7 @@ async fn forward<C: Client>(
     loop {
         let (backend, held) = release::wait(hold, deadline, client, context).await?;
         let mut forward = held.hand_over();
-        let exchange = client.exchange(backend, upload, client_side.clone());
-        let unanswered = match exchange.await {
+        let unanswered = match client.exchange(backend, upload).await {
             Ok(mut response) => {
                 forward.answered();
                 if let Some(waited) = forward.waited() {

@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use h2::{Reason, RecvStream, client::ResponseFuture, server::SendResponse};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header::CONTENT_LENGTH};
-use hyper::{body::Body as _, upgrade::OnUpgrade};
+use hyper::body::Body as _;
 use tokio::sync::{mpsc, watch};
 
 use super::{
@@ -55,7 +55,7 @@ pub(super) async fn serve(
         reset: watch::Sender::new(None),
     };
     let answer = {
-        let mut answer = pin!(request::answer(&stream, request.map(Received), None));
+        let mut answer = pin!(request::answer(&stream, request.map(Received)));
         loop {
             tokio::select! {
                 biased;
@@ -186,7 +186,6 @@ impl Client for Stream {
         &self,
         mut backend: Sender,
         upload: Upload<Received>,
-        _: Option<OnUpgrade>,
     ) -> Result<Response<Received>, Unanswered<Received>> {
         self.served.moving.cancel();
         let (mut head, body) = upload.into_parts();
