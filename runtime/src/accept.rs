@@ -2,8 +2,13 @@
 //!
 //! Does not limit how many connections there are, and does not speak on them.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
 
+use rustix::io::Errno;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 /// How long to wait after the process or the machine ran out of something that a closing connection gives back.
@@ -51,6 +56,8 @@ const BACKLOG: u32 = 4096;
 
 /// Binds a listener for `address`. Must be called inside a tokio runtime.
 ///
+/// At `[::]` it takes IPv4 as well, and IPv4 alone on a machine whose kernel has no IPv6 (`ipv6.disable=1`).
+///
 /// # Errors
 ///
 /// Names the address, and for an address in use says how to find out who holds it.
@@ -60,7 +67,18 @@ pub fn bind(what: &str, address: SocketAddr) -> Result<TcpListener, BindError> {
         address,
         source,
     };
-    listen(address).map_err(failed)
+    let bound = listen(address).or_else(|error| match without_ipv6(address, &error) {
+        Some(instead) => listen(instead),
+        None => Err(error),
+    });
+    bound.map_err(failed)
+}
+
+/// Returns where to listen instead of `[::]` if there is no IPv6.
+fn without_ipv6(address: SocketAddr, error: &io::Error) -> Option<SocketAddr> {
+    let everywhere = address.ip() == Ipv6Addr::UNSPECIFIED;
+    let unknown = error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error());
+    (everywhere && unknown).then(|| (Ipv4Addr::UNSPECIFIED, address.port()).into())
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
@@ -109,6 +127,18 @@ fn reason(error: &io::Error, address: SocketAddr) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_all_addresses_of_a_kernel_without_ipv6_are_those_of_ipv4() {
+        let everywhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 9090));
+        let unknown = io::Error::from(Errno::AFNOSUPPORT);
+        let instead = without_ipv6(everywhere, &unknown);
+        assert_eq!(instead, Some(([0, 0, 0, 0], 9090).into()));
+        let in_use = io::Error::from(Errno::ADDRINUSE);
+        assert_eq!(without_ipv6(everywhere, &in_use), None);
+        let one = SocketAddr::from((Ipv6Addr::LOCALHOST, 9090));
+        assert_eq!(without_ipv6(one, &unknown), None);
+    }
 
     #[tokio::test]
     async fn a_port_in_use_is_named_with_its_remedy() {
