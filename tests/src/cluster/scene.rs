@@ -103,10 +103,13 @@ impl Scene {
         let wanted = i32::try_from(count)?;
         self.replicas.until(&wanted).await?;
         pods::until_ready(&self.namespace, WEB, count).await?;
-        let values = self.replicas.values();
+        let (values, now) = (self.replicas.values(), Instant::now());
+        // A machine that stands still sends less, which is then no mistake of whoever scales by it.
         ensure!(
             values.is_sorted() && values.last() == Some(&wanted),
-            "there were {values:?} replicas"
+            "there were {values:?} replicas, with {:.1} in flight and {:.2} begun each second of the last {WINDOW:?}",
+            self.ledger.concurrency(WINDOW, now),
+            self.ledger.rate(WINDOW, now),
         );
         Ok(())
     }
