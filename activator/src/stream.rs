@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    mem::MaybeUninit,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker, ready},
@@ -10,7 +11,7 @@ use std::{
 
 use socket2::SockRef;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, Interest, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
     time::timeout,
 };
@@ -63,11 +64,20 @@ impl ClientStream {
     /// Reads and throws away what the client still sends, until it closes or a second has passed.
     ///
     /// Closing a socket with unread bytes resets the connection, and a reset can overtake the answer on its way.
-    pub(crate) async fn linger(mut self) {
+    pub(crate) async fn linger(self) {
         let _ = SockRef::from(&*self.0).shutdown(std::net::Shutdown::Write);
-        // Not in the future, which would be larger by that for as long as the client is held.
-        let mut scratch = vec![0; 4096];
-        let discard = async { while matches!(self.read(&mut scratch).await, Ok(1..)) {} };
+        let discard = async {
+            while self.0.readable().await.is_ok() {
+                // Not in the future, which would be larger by that for as long as the client is held.
+                let mut scratch = [MaybeUninit::uninit(); 4096];
+                let receive = || SockRef::from(&*self.0).recv(&mut scratch);
+                match self.0.try_io(Interest::READABLE, receive) {
+                    Ok(1..) => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    _ => return,
+                }
+            }
+        };
         let _ = timeout(LINGER, discard).await;
     }
 
