@@ -1,7 +1,7 @@
 //! What the activator holds, as reports say it: everything at first, then what has changed.
 
 use std::{
-    collections::BTreeMap,
+    collections::HashMap,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -24,7 +24,7 @@ impl Source for HeldSource {
     fn session(&self) -> Box<dyn Session> {
         Box::new(HeldSession {
             shared: Arc::downgrade(&self.0),
-            last: BTreeMap::new(),
+            last: HashMap::new(),
         })
     }
 
@@ -37,29 +37,27 @@ impl Source for HeldSource {
 struct HeldSession {
     shared: Weak<Shared>,
     /// What this connection was told last.
-    last: BTreeMap<Workload, HeldCount>,
+    last: HashMap<Workload, HeldCount>,
 }
 
 impl Session for HeldSession {
     fn report(&mut self) -> Report {
-        let mut current = BTreeMap::new();
-        let mut elapsed = 0;
+        let mut report = HeldReport::default();
+        let mut requests = 0;
         if let Some(shared) = self.shared.upgrade() {
-            elapsed = microseconds(Instant::now().saturating_duration_since(shared.started));
+            report.elapsed = microseconds(Instant::now().saturating_duration_since(shared.started));
             for (workload, holder) in shared.holders.lock().iter() {
-                current.insert(workload.clone(), holder.report());
+                let count = holder.report();
+                requests += count.held as u64;
+                // Most have not changed, and there may be thousands.
+                if self.last.get(workload) != Some(&count) {
+                    report.held.push(held(workload, count));
+                    self.last.insert(workload.clone(), count);
+                }
             }
         }
-        let requests = current.values().map(|count| count.held as u64).sum();
-        let changed = current
-            .iter()
-            .filter(|&(workload, count)| self.last.get(workload) != Some(count));
-        let held = changed
-            .map(|(workload, count)| held(workload, *count))
-            .collect();
-        self.last = current;
         Report {
-            kind: Kind::Held(HeldReport { elapsed, held }),
+            kind: Kind::Held(report),
             requests,
         }
     }
