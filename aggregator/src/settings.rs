@@ -14,7 +14,7 @@ pub struct Settings {
     pub busy_interval: Duration,
     /// How often a reporter reports otherwise; 1 s to 60 s.
     pub idle_interval: Duration,
-    /// How often a wake-up is repeated while requests are held and no pod is ready.
+    /// How often a wake-up is repeated while requests are held and there is no pod that could become ready.
     ///
     /// KEDA loses one that comes before its HPA exists or that meets a stale replica cache, and writes to the API
     /// server for each that it hears.

@@ -286,7 +286,7 @@ impl State {
             self.note_level(&workload, now);
         }
         if existed != exists {
-            self.note_pods(&workload);
+            self.wake(&workload);
         }
     }
 
@@ -329,7 +329,7 @@ impl State {
             entry.existing -= usize::from(existed);
         }
         self.note_level(&workload, now);
-        self.note_pods(&workload);
+        self.wake(&workload);
     }
 
     fn entry(&mut self, workload: &Workload, now: Moment) -> &mut Entry {

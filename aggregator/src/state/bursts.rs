@@ -280,15 +280,6 @@ impl State {
         }
     }
 
-    /// Pods of a workload came or went.
-    pub(super) fn note_pods(&mut self, workload: &Workload) {
-        let entry = self.workloads.get(workload);
-        let objects = entry.into_iter().flat_map(|entry| &entry.objects);
-        let asking = objects.filter(|key| self.bursts.objects.contains_key(*key));
-        let effects: Vec<_> = asking.cloned().map(Effect::Wake).collect();
-        self.effects.extend(effects);
-    }
-
     /// Returns how often each outcome came about, by its name.
     pub(crate) fn burst_outcomes(&self) -> Vec<(&'static str, u64)> {
         self.bursts.shared.outcomes().collect()

@@ -106,7 +106,8 @@ pub(crate) type Knowledge = Result<(), Unknown>;
 pub(crate) struct Wake {
     /// How often the workload went from inactive to active.
     pub(crate) activations: u64,
-    /// Requests are held and no pod takes them.
+    /// Requests are held, and there is no pod that takes them or may do so soon. Where there is one KEDA has heard, and writes
+    /// for each time that it hears it again.
     pub(crate) starved: bool,
 }
 
@@ -161,7 +162,9 @@ impl State {
         };
         Wake {
             activations: entry.activations,
-            starved: entry.endpoints.is_empty() && self.held(&object.workload) > 0,
+            starved: entry.endpoints.is_empty()
+                && entry.existing == 0
+                && self.held(&object.workload) > 0,
         }
     }
 

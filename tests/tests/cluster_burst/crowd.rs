@@ -33,7 +33,7 @@ const WANTED: i32 = 4;
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// How many new ones KEDA gets [`watching::PATIENCE`] for, and how long it needs for what it does about them afterwards.
-const AT_A_TIME: usize = 20;
+const AT_A_TIME: usize = 10;
 const QUIET: Duration = Duration::from_secs(20);
 
 const CROWD: &str = "

@@ -52,6 +52,27 @@ fn losing_the_last_endpoint_while_requests_are_held_is_told() {
 }
 
 #[test]
+fn a_pod_that_may_take_requests_soon_is_waited_for_until_it_is_to_go() {
+    let mut world = World::old();
+    let activator = world.activator("act");
+    world.hold(activator, 1, 1);
+    assert!(world.wake().starved);
+    world.apply(pod("a", false));
+    assert!(!world.wake().starved, "KEDA has heard");
+    assert!(world.load().active);
+    world.state.effects();
+    let MembershipEvent::Pod(pod) = pod("a", false) else {
+        unreachable!()
+    };
+    world.apply(MembershipEvent::Pod(Pod {
+        terminating: true,
+        ..pod
+    }));
+    assert!(world.state.effects().contains(&Effect::Wake(key())));
+    assert!(world.wake().starved);
+}
+
+#[test]
 fn a_request_held_before_the_scaled_object_is_known_wakes_it_once_it_is() {
     let mut world = World::old();
     world.apply(MembershipEvent::ScaledObjectGone {
