@@ -32,9 +32,11 @@ const WANTED: i32 = 4;
 /// The HPA's period, within which all are to have them, and as much again for a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// How many new ones KEDA gets [`watching::PATIENCE`] for, and how long it needs for what it does about them afterwards.
-const AT_A_TIME: usize = 10;
+/// How many new ones KEDA gets [`watching::PATIENCE`] for, and how long it needs for what it does about them afterwards: at
+/// least, and for each of them, at the 20 requests a second that it sends.
+const AT_A_TIME: usize = 20;
 const QUIET: Duration = Duration::from_secs(20);
+const QUIET_EACH: Duration = Duration::from_millis(400);
 
 const CROWD: &str = "
 apiVersion: apps/v1
@@ -166,7 +168,8 @@ async fn until_looked_at(
         until_found(namespace, count.min(part * AT_A_TIME)).await?;
     }
     // Its queue cannot be seen.
-    tokio::time::sleep(QUIET).await;
+    let each = QUIET_EACH * u32::try_from(count)?;
+    tokio::time::sleep(QUIET.max(each)).await;
     hpas(namespace).await
 }
 
