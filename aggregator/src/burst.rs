@@ -6,6 +6,7 @@
 
 mod belief;
 mod level;
+mod pace;
 mod rate;
 mod target;
 
@@ -13,8 +14,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use self::level::clear;
 pub(crate) use self::{belief::Belief, level::Level, rate::Rate, target::moved};
+use self::{level::clear, pace::Pace};
 use crate::history::{Moment, span};
 
 /// Load off its target by less than this part is left alone by the HPA.
@@ -22,10 +23,6 @@ const TOLERANCE: f64 = 1.1;
 
 /// How long a look that was asked for may take. It takes a tenth of a second where KEDA has nothing else to do.
 const PATIENCE: Duration = Duration::from_secs(3);
-
-/// How many looks are waited for at a time. KEDA reconciles 5 `ScaledObject`s at once by default and sends 20 requests a second
-/// to the API server, whatever they are for: more would wait there, and look as if they did not follow.
-const MOST_ASKED: usize = 5;
 
 /// Longest wait for a level that goes on rising.
 const SETTLE_LIMIT: Duration = Duration::from_millis(300);
@@ -58,6 +55,7 @@ impl Outcome {
 pub(crate) struct Shared {
     interval: i64,
     pub(crate) belief: Belief,
+    pace: Pace,
     rate: Rate,
     /// Looks that have been asked for and are waited for.
     asked: usize,
@@ -70,6 +68,7 @@ impl Shared {
         Self {
             interval: span(interval),
             belief: Belief::default(),
+            pace: Pace::default(),
             rate: Rate::new(per_second),
             asked: 0,
             outcomes: [0; Outcome::ALL.len()],
@@ -266,13 +265,8 @@ impl Burst {
             }
             return Step::WaitUntil(retry);
         }
-        // One at a time while nobody knows whether it is of any use. Decided again when one is settled.
-        let most = if shared.belief.is_proven() {
-            MOST_ASKED
-        } else {
-            1
-        };
-        if shared.asked >= most {
+        // Decided again when one is settled.
+        if shared.asked >= shared.pace.allowed() {
             return Step::WaitUntil(now + span(PATIENCE));
         }
         let slot = *self.slot.get_or_insert_with(|| {
@@ -333,7 +327,7 @@ impl Burst {
                 }
                 shared.count(Outcome::Unread);
                 let here = self.belief.disappointed(now);
-                if shared.belief.disappointed(now) {
+                if shared.pace.missed(asked.at, now) && shared.belief.disappointed(now) {
                     Settled::Lost
                 } else if here {
                     Settled::LostHere
@@ -372,6 +366,7 @@ impl Burst {
         shared.count(Outcome::Read);
         self.belief.followed();
         shared.belief.followed();
+        shared.pace.followed();
         Settled::Followed
     }
 

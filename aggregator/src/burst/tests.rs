@@ -1,5 +1,7 @@
 //! The limits. What comes of shapes of load is in `state/tests/bursts.rs`.
 
+use std::collections::VecDeque;
+
 use super::*;
 
 const SECOND: Moment = 1_000_000;
@@ -76,6 +78,67 @@ impl World {
         self.level.change(5, self.now);
         self.pass(60 * SECOND);
         self.step();
+    }
+}
+
+/// Many that burst at once.
+struct Crowd {
+    worlds: Vec<World>,
+    shared: Shared,
+}
+
+impl Crowd {
+    fn new(size: usize) -> Self {
+        let mut worlds: Vec<_> = (0..size).map(|_| World::new()).collect();
+        for world in &mut worlds {
+            world.level.change(80, world.now);
+            world.pass(SECOND / 5);
+        }
+        Self {
+            worlds,
+            shared: shared(20),
+        }
+    }
+
+    /// Lets `action` see one of them with what all share.
+    fn with<Seen>(&mut self, world: usize, action: impl FnOnce(&mut World) -> Seen) -> Seen {
+        let world = &mut self.worlds[world];
+        std::mem::swap(&mut world.shared, &mut self.shared);
+        let seen = action(world);
+        std::mem::swap(&mut world.shared, &mut self.shared);
+        seen
+    }
+
+    /// Asks for all who may. Returns them.
+    fn ask(&mut self) -> Vec<usize> {
+        let asks = |world: &mut World| {
+            let asks = world.step() == Step::Ask;
+            if asks {
+                world.ask();
+            }
+            asks
+        };
+        (0..self.worlds.len())
+            .filter(|world| self.with(*world, asks))
+            .collect()
+    }
+
+    /// The HPA looks, and pods come.
+    fn look(&mut self, world: usize) {
+        self.with(world, |world| {
+            world.looked(80.0);
+            world.scale.pods = 8;
+        });
+    }
+
+    fn pass(&mut self, time: Moment) {
+        for world in &mut self.worlds {
+            world.pass(time);
+        }
+    }
+
+    fn count(&self, outcome: Outcome) -> u64 {
+        self.shared.outcomes[outcome as usize]
     }
 }
 
@@ -288,49 +351,48 @@ fn until_a_look_has_followed_only_one_is_waited_for() {
 
 #[test]
 fn only_a_few_are_waited_for_at_a_time() {
-    let mut shared = shared(20);
-    shared.belief.followed();
-    let mut worlds: Vec<_> = (0..20).map(|_| World::new()).collect();
-    let mut asked = 0;
-    for world in &mut worlds {
-        std::mem::swap(&mut world.shared, &mut shared);
-        if world.load(80) == Step::Ask {
-            world.ask();
-            asked += 1;
-        }
-        std::mem::swap(&mut world.shared, &mut shared);
+    let mut crowd = Crowd::new(20);
+    for _ in 0..pace::MOST {
+        crowd.shared.pace.followed();
     }
-    assert_eq!(asked, MOST_ASKED);
-    std::mem::swap(&mut worlds[0].shared, &mut shared);
-    worlds[0].looked(80.0);
-    std::mem::swap(&mut worlds[0].shared, &mut shared);
-    std::mem::swap(&mut worlds[10].shared, &mut shared);
-    assert_eq!(worlds[10].step(), Step::Ask);
+    assert_eq!(crowd.ask().len(), pace::MOST);
+    crowd.look(0);
+    assert_eq!(crowd.ask().len(), 1);
+}
+
+#[test]
+fn a_crowd_whose_looks_follow_slowly_is_asked_for_slowly_and_not_given_up() {
+    let mut crowd = Crowd::new(200);
+    crowd.shared.belief.followed();
+    let mut waiting = VecDeque::new();
+    // As long as it rises: at most 15 s.
+    for tick in 1..=1_400 {
+        waiting.extend(crowd.ask());
+        // One look in a second: who waits behind three others has waited in vain.
+        if tick % 100 == 0
+            && let Some(world) = waiting.pop_front()
+        {
+            crowd.look(world);
+        }
+        crowd.pass(SECOND / 100);
+        assert!(!crowd.shared.belief.is_lost(), "after {tick} ticks");
+    }
+    let [read, unread] = [Outcome::Read, Outcome::Unread].map(|outcome| crowd.count(outcome));
+    assert!(read >= 8 && unread >= 1, "{read} read and {unread} not");
 }
 
 #[test]
 fn all_together_ask_at_the_rate_and_each_gets_its_turn() {
-    let mut shared = shared(20);
-    shared.belief.followed();
-    let mut worlds: Vec<_> = (0..200).map(|_| World::new()).collect();
-    for world in &mut worlds {
-        world.level.change(80, world.now);
-    }
-    let began = worlds[0].now;
+    let mut crowd = Crowd::new(200);
+    let began = crowd.worlds[0].now;
     let mut asked = Vec::new();
     // As long as it rises: at most 15 s.
     for _ in 0..1_400 {
-        for world in &mut worlds {
-            std::mem::swap(&mut world.shared, &mut shared);
-            if world.step() == Step::Ask {
-                asked.push(world.now - began);
-                world.ask();
-                world.looked(80.0);
-                world.scale.pods = 8;
-            }
-            world.pass(SECOND / 100);
-            std::mem::swap(&mut world.shared, &mut shared);
+        for world in crowd.ask() {
+            asked.push(crowd.worlds[world].now - began);
+            crowd.look(world);
         }
+        crowd.pass(SECOND / 100);
     }
     assert_eq!(asked.len(), 200);
     for (index, time) in asked.iter().enumerate() {
@@ -338,5 +400,5 @@ fn all_together_ask_at_the_rate_and_each_gets_its_turn() {
         assert!(earlier.count() < 41, "a second's worth and the rate");
     }
     assert!(*asked.last().unwrap() < 10 * SECOND);
-    assert_eq!(shared.asked, 0);
+    assert_eq!(crowd.shared.asked, 0);
 }
