@@ -1,8 +1,9 @@
 //! The command line of the tool. What the commands do is in modules of their names.
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
+use serde::{Deserialize, Serialize};
 
 use crate::versions::Versions;
 
@@ -25,9 +26,8 @@ pub(crate) enum Command {
     Up {
         #[command(flatten)]
         versions: VersionArguments,
-        /// How many nodes: the first carries the control plane, and pods like the others
-        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=4))]
-        nodes: u8,
+        #[command(flatten)]
+        shape: Shape,
     },
     /// End the cluster, whatever state it is in, and remove all it made
     Down,
@@ -77,6 +77,31 @@ pub(crate) struct VersionArguments {
     /// KEDA, as in the name of a folder `modules/keda-…`
     #[arg(long, env = "STILLWAKE_TEST_KEDA", default_value = "2.21")]
     keda: String,
+}
+
+/// What a cluster is like, apart from its versions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Args, Serialize, Deserialize)]
+pub(crate) struct Shape {
+    /// How many nodes: the first carries the control plane, and pods like the others
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=4))]
+    pub(crate) nodes: u8,
+    /// Requests a second to the API server that the controller manager allows each of its controllers; twice as many at
+    /// once. Kubernetes' own default is 20, and 30 at once
+    #[arg(long, env = "STILLWAKE_TEST_CONTROLLER_REQUESTS", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) controller_requests: Option<u16>,
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} node(s)", self.nodes)?;
+        match self.controller_requests {
+            Some(requests) => write!(
+                formatter,
+                " with {requests} requests a second for each controller"
+            ),
+            None => Ok(()),
+        }
+    }
 }
 
 impl VersionArguments {

@@ -84,6 +84,7 @@ pub(crate) fn control_plane(
     pki: &Pki,
     files: &Files,
     node: &NodeNetwork,
+    controller_requests: Option<u16>,
 ) -> Vec<Component> {
     let kube = text(&built.kubernetes.program("kube"));
     let mut scheduler = vec![kube.clone(), "kube-scheduler".to_owned()];
@@ -100,6 +101,11 @@ pub(crate) fn control_plane(
         format!("--cluster-cidr={}", node.families.pods()),
     ];
     controller_manager.extend(own_kubeconfig(&files.kubeconfig("controller-manager")));
+    if let Some(requests) = controller_requests {
+        let at_once = u32::from(requests) * 2;
+        controller_manager.push(format!("--kube-api-qps={requests}"));
+        controller_manager.push(format!("--kube-api-burst={at_once}"));
+    }
     vec![
         component(
             "etcd",

@@ -13,6 +13,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    arguments::Shape,
     components,
     entry::{Namespace, inside},
     files,
@@ -31,6 +32,7 @@ pub(crate) struct State {
     pub(crate) kubectl: PathBuf,
     pub(crate) helm: PathBuf,
     pub(crate) ctr: PathBuf,
+    pub(crate) shape: Shape,
     pub(crate) nodes: Vec<NodeState>,
     /// Whether KEDA served at the end of the start.
     pub(crate) complete: bool,

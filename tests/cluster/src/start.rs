@@ -11,7 +11,7 @@ use anyhow::{Context, bail, ensure};
 
 use crate::{
     addons,
-    arguments::VersionArguments,
+    arguments::{Shape, VersionArguments},
     cgroups,
     components::{self, NodePlan},
     configuration::Files,
@@ -36,7 +36,7 @@ const PATIENCE: Duration = Duration::from_mins(3);
     clippy::print_stdout,
     reason = "how to use the cluster is this command's result"
 )]
-pub(crate) fn up(layout: &Layout, versions: &VersionArguments, count: u8) -> anyhow::Result<()> {
+pub(crate) fn up(layout: &Layout, versions: &VersionArguments, shape: Shape) -> anyhow::Result<()> {
     prerequisites::check_build()?;
     prerequisites::check_root("make cluster")?;
     isolation::check_folder(&layout.run())?;
@@ -47,7 +47,7 @@ pub(crate) fn up(layout: &Layout, versions: &VersionArguments, count: u8) -> any
     if let Some(running) = Running::find_in(layout)? {
         match running.check() {
             Ok(()) => {
-                check_same(&running, &built, count)?;
+                check_same(&running, &built, shape)?;
                 println!("{}", running::usage(&running));
                 return Ok(());
             }
@@ -60,10 +60,10 @@ pub(crate) fn up(layout: &Layout, versions: &VersionArguments, count: u8) -> any
         leftovers::remove(layout)?;
     }
     eprintln!(
-        "Starting Kubernetes {} on {count} node(s)",
+        "Starting Kubernetes {} on {shape}",
         built.kubernetes.version
     );
-    let running = start_nodes(layout, &built, count)?;
+    let running = start_nodes(layout, &built, shape)?;
     let kubectl = running.kubectl();
     let start_up = || {
         // While the control plane starts; containerd is there first.
@@ -73,7 +73,7 @@ pub(crate) fn up(layout: &Layout, versions: &VersionArguments, count: u8) -> any
         for image in &built.images[1..] {
             running.load_image(image)?;
         }
-        wait_for_nodes(&kubectl, usize::from(count))?;
+        wait_for_nodes(&kubectl, usize::from(shape.nodes))?;
         eprintln!("Installing CoreDNS and KEDA {}", built.keda.version);
         addons::install(&kubectl, &versions, &built.keda_manifests)?;
         addons::wait(&kubectl)
@@ -92,13 +92,13 @@ pub(crate) fn up(layout: &Layout, versions: &VersionArguments, count: u8) -> any
     Ok(())
 }
 
-fn check_same(running: &Running, built: &Built, count: u8) -> anyhow::Result<()> {
+fn check_same(running: &Running, built: &Built, shape: Shape) -> anyhow::Result<()> {
     let (kubernetes, keda) = (&built.kubernetes.version, &built.keda.version);
-    let nodes = running.nodes().len();
-    if running.kubernetes() != kubernetes || running.keda() != keda || nodes != usize::from(count) {
+    let there = running.state().shape;
+    if running.kubernetes() != kubernetes || running.keda() != keda || there != shape {
         bail!(
-            "another cluster runs: Kubernetes {} with KEDA {} on {nodes} node(s), not Kubernetes {kubernetes} with KEDA \
-             {keda} on {count}; end it with `make cluster-down` first",
+            "another cluster runs: Kubernetes {} with KEDA {} on {there}, not Kubernetes {kubernetes} with KEDA {keda} on \
+             {shape}; end it with `make cluster-down` first",
             running.kubernetes(),
             running.keda(),
         );
@@ -106,18 +106,19 @@ fn check_same(running: &Running, built: &Built, count: u8) -> anyhow::Result<()>
     Ok(())
 }
 
-fn start_nodes(layout: &Layout, built: &Built, count: u8) -> anyhow::Result<Running> {
+fn start_nodes(layout: &Layout, built: &Built, shape: Shape) -> anyhow::Result<Running> {
     let families = Families::of_machine()?;
     if families == Families::One {
         eprintln!("This machine has no IPv6, or it is off: the cluster has IPv4 alone");
     }
-    let networks = NodeNetwork::plan(count, families);
+    let networks = NodeNetwork::plan(shape.nodes, families);
     let pki = Pki::at(&layout.pki());
     pki.make(&networks)?;
     let api_server = format!("https://{}:6443", networks[0].address());
     let mut nodes = Vec::new();
     for (index, network) in networks.into_iter().enumerate() {
-        let plan = plan_node(layout, built, &pki, &network, &api_server, index == 0)?;
+        let first = (index == 0).then_some(shape);
+        let plan = plan_node(layout, built, &pki, &network, &api_server, first)?;
         cgroups::make(&layout.group(), &network.name)?;
         let (process, go) = spawn(layout, &plan)?;
         nodes.push((network, process, go, plan.logs));
@@ -134,6 +135,7 @@ fn start_nodes(layout: &Layout, built: &Built, count: u8) -> anyhow::Result<Runn
         kubectl: built.kubernetes.program("kubectl"),
         helm: built.helm.program("helm"),
         ctr: built.containerd.program("ctr"),
+        shape,
         nodes: nodes
             .iter()
             .map(|(network, process, _, logs)| NodeState {
@@ -153,13 +155,14 @@ fn start_nodes(layout: &Layout, built: &Built, count: u8) -> anyhow::Result<Runn
     Running::find_in(layout)?.context("a node has ended at its start; see its node.log")
 }
 
+/// The first node, which has the control plane, is planned with the cluster's shape.
 fn plan_node(
     layout: &Layout,
     built: &Built,
     pki: &Pki,
     network: &NodeNetwork,
     api_server: &str,
-    is_first: bool,
+    first: Option<Shape>,
 ) -> anyhow::Result<NodePlan> {
     let folder = layout.node(&network.name);
     let files = Files::new(folder.clone(), layout.kubeconfig(), layout.group());
@@ -174,11 +177,17 @@ fn plan_node(
         &runc,
     )?;
     let mut components = components::worker(built, &files, network);
-    if is_first {
+    if let Some(shape) = first {
         files.write_control_plane(pki, api_server)?;
         // containerd first: images come in while the control plane starts.
         let rest = components.split_off(1);
-        components.extend(components::control_plane(built, pki, &files, network));
+        components.extend(components::control_plane(
+            built,
+            pki,
+            &files,
+            network,
+            shape.controller_requests,
+        ));
         components.extend(rest);
     }
     let logs = folder.join("logs");

@@ -2,9 +2,13 @@
 //!
 //! Not KEDA's calls to the aggregator, which the aggregator counts.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    cell::Cell,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use k8s_openapi::api::{
     autoscaling::v2::HorizontalPodAutoscaler,
     core::v1::{Event, Pod},
@@ -15,9 +19,10 @@ use kube::{
     core::GroupVersionKind,
     runtime::watcher,
 };
+use tokio::time::{Instant, sleep};
 
 use super::{Cluster, Namespace, events, watching};
-use crate::{client, local::Metrics};
+use crate::{client, local::Metrics, wait};
 
 /// Namespace that KEDA runs in.
 pub const NAMESPACE: &str = "keda";
@@ -27,6 +32,12 @@ const OPERATOR: &str = "app=keda-operator";
 
 /// Where the operator serves its metrics.
 const METRICS_PORT: u16 = 8080;
+
+/// How long its queue has to be empty, as what it wrote comes back to it; how long that may take, with hundreds that are
+/// new; and how often it is looked at, as its page is long.
+const IDLE: Duration = Duration::from_secs(3);
+const BUSY: Duration = Duration::from_mins(5);
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The kind `ScaledObject`.
 pub(super) fn scaled_object() -> ApiResource {
@@ -122,6 +133,30 @@ pub async fn errors(namespace: &Namespace, scaled_object: &str) -> anyhow::Resul
 pub async fn operator_cpu(namespace: &Namespace) -> anyhow::Result<f64> {
     let metrics = operator_metrics(namespace.cluster()).await?;
     metrics.sum("process_cpu_seconds_total", &[])
+}
+
+/// Waits until the operator has had nothing to do about `ScaledObject`s for a while.
+///
+/// It sends 20 requests a second to the API server, and needs several for each that is new.
+///
+/// # Errors
+///
+/// When it goes on and on, or its metrics cannot be had.
+pub async fn until_idle(cluster: &Cluster) -> anyhow::Result<()> {
+    let busy = Cell::new(Instant::now());
+    wait::until("KEDA's queue to be empty", BUSY, async || {
+        sleep(LOOK_INTERVAL).await;
+        let metrics = operator_metrics(cluster).await?;
+        let queue = [("name", "scaledobject")];
+        let waiting = metrics.sum("workqueue_depth", &queue)?;
+        let begun = metrics.sum("workqueue_unfinished_work_seconds", &queue)?;
+        if waiting + begun > 0.0 {
+            busy.set(Instant::now());
+        }
+        ensure!(busy.get().elapsed() >= IDLE, "{waiting} wait");
+        Ok(())
+    })
+    .await
 }
 
 async fn operator_metrics(cluster: &Cluster) -> anyhow::Result<Metrics> {

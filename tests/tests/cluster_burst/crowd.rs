@@ -32,11 +32,8 @@ const WANTED: i32 = 4;
 /// The HPA's period, within which all are to have them, and as much again for a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// How many new ones KEDA gets [`watching::PATIENCE`] for, and how long it needs for what it does about them afterwards: at
-/// least, and for each of them, at the 20 requests a second that it sends.
+/// How many new ones KEDA gets [`watching::PATIENCE`] for.
 const AT_A_TIME: usize = 20;
-const QUIET: Duration = Duration::from_secs(20);
-const QUIET_EACH: Duration = Duration::from_millis(400);
 
 const CROWD: &str = "
 apiVersion: apps/v1
@@ -158,8 +155,6 @@ fn events(namespace: &Namespace, names: &[String]) -> Vec<Event> {
 }
 
 /// Waits until each HPA has found its metric, and KEDA has nothing else to do. Returns how often each was written, by name.
-///
-/// KEDA sends 20 requests a second by default, and needs a few seconds for each `ScaledObject` that is new.
 async fn until_looked_at(
     namespace: &Namespace,
     count: usize,
@@ -167,9 +162,7 @@ async fn until_looked_at(
     for part in 1..=count.div_ceil(AT_A_TIME) {
         until_found(namespace, count.min(part * AT_A_TIME)).await?;
     }
-    // Its queue cannot be seen.
-    let each = QUIET_EACH * u32::try_from(count)?;
-    tokio::time::sleep(QUIET.max(each)).await;
+    cluster::keda::until_idle(namespace.cluster()).await?;
     hpas(namespace).await
 }
 
