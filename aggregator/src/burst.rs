@@ -110,11 +110,10 @@ pub(crate) enum Step {
     Wait,
 }
 
-/// What the last look was asked for.
+/// What the last look found, whether it was asked for or not; what one was asked for, until that is known.
 #[derive(Clone, Copy, Debug)]
 struct Told {
     rise: u64,
-    /// What was found; what lasted, where that is not known.
     level: f64,
     pods: usize,
 }
@@ -304,13 +303,16 @@ impl Burst {
         &mut self,
         level: &Level,
         value: Option<f64>,
+        pods: usize,
         shared: &mut Shared,
     ) -> Settled {
-        if let (Some(told), Some(value)) = (&mut self.told, value)
-            && told.rise == level.rise()
-        {
+        if let Some(value) = value {
             // Less than what lasted if it came before the load was known where it was read.
-            told.level = value;
+            self.told = Some(Told {
+                rise: level.rise(),
+                level: value,
+                pods,
+            });
         }
         self.followed(shared)
     }

@@ -64,8 +64,9 @@ impl World {
     }
 
     fn looked(&mut self, value: f64) -> Settled {
+        let pods = self.scale.pods;
         self.burst
-            .looked(&self.level, Some(value), &mut self.shared)
+            .looked(&self.level, Some(value), pods, &mut self.shared)
     }
 
     fn outcome(&self, name: &str) -> u64 {
@@ -167,6 +168,18 @@ fn a_step_is_asked_for_once_it_lasts_and_once() {
         assert_ne!(world.step(), Step::Ask);
     }
     assert_eq!(world.outcome("read"), 1);
+}
+
+#[test]
+fn what_the_hpa_found_in_its_own_turn_is_not_asked_for() {
+    let mut world = World::new();
+    world.load(20);
+    assert_eq!(world.looked(20.0), Settled::Nothing);
+    assert_ne!(world.step(), Step::Ask);
+    assert_eq!(world.load(80), Step::Ask, "that is more");
+    // Before the load was known where it was read.
+    world.looked(5.0);
+    world.ask();
 }
 
 #[test]

@@ -219,11 +219,12 @@ impl State {
     /// The HPA has looked, and found `value` if it asked here for that.
     pub(crate) fn looked(&mut self, key: &ScaledObjectKey, value: Option<f64>, now: Instant) {
         let now = self.advance(now);
-        let level = self
+        let entry = self
             .scaled_objects
             .get(key)
-            .and_then(|object| Some(&self.workloads.get(&object.workload)?.level));
-        if let (Some(level), Some(looks)) = (level, self.bursts.objects.get_mut(key)) {
+            .and_then(|object| self.workloads.get(&object.workload));
+        if let (Some(entry), Some(looks)) = (entry, self.bursts.objects.get_mut(key)) {
+            let (level, pods) = (&entry.level, entry.existing);
             tracing::debug!(
                 namespace = key.namespace,
                 name = key.name,
@@ -232,7 +233,9 @@ impl State {
                 lasting = level.lasting(now),
                 "The HPA has looked"
             );
-            let settled = looks.burst.looked(level, value, &mut self.bursts.shared);
+            let settled = looks
+                .burst
+                .looked(level, value, pods, &mut self.bursts.shared);
             self.settled(key, settled);
         }
     }
