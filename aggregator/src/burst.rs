@@ -21,6 +21,9 @@ use crate::history::{Moment, span};
 /// Load off its target by less than this part is left alone by the HPA.
 const TOLERANCE: f64 = 1.1;
 
+/// How often the HPA looks by itself (`--horizontal-pod-autoscaler-sync-period`, by default).
+const TURN: Duration = Duration::from_secs(15);
+
 /// How long a look that was asked for may take. It takes a tenth of a second where KEDA has nothing else to do.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -79,6 +82,11 @@ impl Shared {
     pub(crate) fn outcomes(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let names = Outcome::ALL.into_iter().map(|(_, name)| name);
         names.zip(self.outcomes)
+    }
+
+    /// Returns how many more looks may be asked for before one of those that are waited for is settled.
+    pub(crate) fn free(&self) -> usize {
+        self.pace.allowed().saturating_sub(self.asked)
     }
 
     fn count(&mut self, outcome: Outcome) {
@@ -147,6 +155,10 @@ pub(crate) struct Burst {
     told: Option<Told>,
     /// Since when a look is wanted.
     wanted: Option<Moment>,
+    /// Whether only others' looks are in its way.
+    queued: bool,
+    /// When the HPA was last seen to look.
+    seen: Option<Moment>,
     withheld: bool,
     /// When the rate allows it.
     slot: Option<Moment>,
@@ -162,6 +174,8 @@ impl Default for Burst {
             moved: false,
             told: None,
             wanted: None,
+            queued: false,
+            seen: None,
             withheld: false,
             slot: None,
             asked: None,
@@ -187,9 +201,14 @@ impl Burst {
         interested
     }
 
-    /// Whether a look is wanted and has not been asked for.
-    pub(crate) fn is_waiting(&self) -> bool {
-        self.wanted.is_some()
+    /// Returns how long it is until the HPA looks by itself, if only others' looks keep one from being asked for; its whole
+    /// turn where it has not been seen to look.
+    ///
+    /// Who has to wait longest is to be asked for first.
+    pub(crate) fn queued(&self, now: Moment) -> Option<i64> {
+        let turn = span(TURN);
+        let since = self.seen.map_or(0, |seen| (now - seen).rem_euclid(turn));
+        self.queued.then_some(turn - since)
     }
 
     /// Decides what to do now, once what was asked for before is settled.
@@ -210,6 +229,7 @@ impl Burst {
 
     fn decide(&mut self, level: &Level, scale: Scale, shared: &mut Shared, now: Moment) -> Step {
         self.interest = f64::INFINITY;
+        self.queued = false;
         let Scale {
             pods, most, paused, ..
         } = scale;
@@ -264,8 +284,9 @@ impl Burst {
             }
             return Step::WaitUntil(retry);
         }
-        // Decided again when one is settled.
-        if shared.asked >= shared.pace.allowed() {
+        // Decided again when it is its turn.
+        if shared.free() == 0 {
+            self.queued = true;
             return Step::WaitUntil(now + span(PATIENCE));
         }
         let slot = *self.slot.get_or_insert_with(|| {
@@ -305,7 +326,9 @@ impl Burst {
         value: Option<f64>,
         pods: usize,
         shared: &mut Shared,
+        now: Moment,
     ) -> Settled {
+        self.seen = Some(now);
         if let Some(value) = value {
             // Less than what lasted if it came before the load was known where it was read.
             self.told = Some(Told {

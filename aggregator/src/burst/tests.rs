@@ -66,7 +66,7 @@ impl World {
     fn looked(&mut self, value: f64) -> Settled {
         let pods = self.scale.pods;
         self.burst
-            .looked(&self.level, Some(value), pods, &mut self.shared)
+            .looked(&self.level, Some(value), pods, &mut self.shared, self.now)
     }
 
     fn outcome(&self, name: &str) -> u64 {
@@ -355,7 +355,7 @@ fn until_a_look_has_followed_only_one_is_waited_for() {
     one.ask();
     other.shared = one.shared;
     assert!(matches!(other.load(80), Step::WaitUntil(_)));
-    assert!(other.burst.is_waiting());
+    assert_eq!(other.burst.queued(other.now), Some(span(TURN)));
     one.shared = other.shared;
     one.looked(80.0);
     other.shared = one.shared;

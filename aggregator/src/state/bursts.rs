@@ -2,7 +2,7 @@
 //!
 //! When one is asked for is decided in `burst`. Only a stream that is open asks: its own aggregator's step does.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
 
 use serde_json::{Value, json};
 use stillwake_proto::report::Workload;
@@ -190,15 +190,20 @@ impl State {
         };
         let shared = &mut self.bursts.shared;
         let settled = looks.burst.settle(scale.pods, shared, now);
-        let step = looks.burst.step(&entry.level, scale, shared, now);
-        self.settled(key, settled);
-        if step != Step::Ask {
-            return step;
-        }
+        let was_queued = looks.burst.queued(now).is_some();
+        let mut step = looks.burst.step(&entry.level, scale, shared, now);
+        let passes = was_queued && looks.burst.queued(now).is_none();
+        self.settled(key, settled, now);
         let entry = &self.workloads[&workload];
-        if self.knowledge(&workload, entry, now).is_err() {
+        if step == Step::Ask && self.knowledge(&workload, entry, now).is_err() {
             // A look would find no answer.
-            return Step::WaitUntil(now + span(KNOWLEDGE_INTERVAL));
+            step = Step::WaitUntil(now + span(KNOWLEDGE_INTERVAL));
+        }
+        if step != Step::Ask {
+            if passes {
+                self.wake_queued(now);
+            }
+            return step;
         }
         if let Some(looks) = self.bursts.objects.get_mut(key) {
             let shared = &mut self.bursts.shared;
@@ -235,13 +240,13 @@ impl State {
             );
             let settled = looks
                 .burst
-                .looked(level, value, pods, &mut self.bursts.shared);
-            self.settled(key, settled);
+                .looked(level, value, pods, &mut self.bursts.shared, now);
+            self.settled(key, settled, now);
         }
     }
 
     /// Says what is to be said, and lets those go on who waited for it.
-    fn settled(&mut self, key: &ScaledObjectKey, settled: Settled) {
+    fn settled(&mut self, key: &ScaledObjectKey, settled: Settled, now: Moment) {
         match settled {
             Settled::Nothing => return,
             Settled::Followed | Settled::Unread => {}
@@ -255,13 +260,20 @@ impl State {
                  wait for their own turn, up to 15 s"
             ),
         }
-        let waiting = self
-            .bursts
-            .objects
-            .iter()
-            .filter(|(other, looks)| *other != key && looks.burst.is_waiting());
-        let waiting = waiting.map(|(key, _)| Effect::Wake(key.clone()));
-        self.effects.extend(waiting);
+        self.wake_queued(now);
+    }
+
+    /// Lets as many go on as there is room for: of those that have nothing else in their way, whose HPA would look last.
+    fn wake_queued(&mut self, now: Moment) {
+        let free = self.bursts.shared.free();
+        let objects = self.bursts.objects.iter();
+        let mut queued: Vec<_> = objects
+            .filter_map(|(key, looks)| Some((Reverse(looks.burst.queued(now)?), key)))
+            .collect();
+        queued.sort_unstable();
+        let woken = queued.into_iter().take(free);
+        let woken = woken.map(|(_, key)| Effect::Wake(key.clone()));
+        self.effects.extend(woken);
     }
 
     /// The number of a workload's requests may have changed.

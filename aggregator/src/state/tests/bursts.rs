@@ -254,35 +254,73 @@ fn the_target_stays_moved_while_no_stream_is_open_and_is_forgotten_with_its_obje
     assert!(world.state.spec_step(&key, &trigger, world.now).moved);
 }
 
-#[test]
-fn what_waited_for_anothers_look_goes_on_when_that_has_followed() {
+/// `ScaledObject`s of one workload whose load has risen, with a stream of specs each. A look was asked for the first, and the
+/// others wait for that.
+fn crowd(names: &[&str]) -> (World, Vec<ScaledObjectKey>) {
     let mut world = World::with(Settings::default());
-    let (first, trigger) = (key(), trigger());
-    let second = ScaledObjectKey {
-        name: "other-scaler".to_owned(),
-        ..key()
-    };
-    world.apply(MembershipEvent::ScaledObject(ScaledObject {
-        name: second.name.clone(),
-        ..object()
-    }));
+    let keys: Vec<_> = names
+        .iter()
+        .map(|name| ScaledObjectKey {
+            name: (*name).to_owned(),
+            ..key()
+        })
+        .collect();
+    for key in &keys {
+        world.apply(MembershipEvent::ScaledObject(ScaledObject {
+            name: key.name.clone(),
+            ..object()
+        }));
+        world.state.spec_stream_opened(key, &trigger());
+    }
     world.apply(pod("a", false));
     world.apply(MembershipEvent::Synced);
     world.pass(seconds(300));
     let activator = world.activator("act");
-    for key in [&first, &second] {
-        world.state.spec_stream_opened(key, &trigger);
-    }
     world.hold(activator, 50, 50);
     world.pass(seconds(1));
-    assert!(world.state.spec_step(&first, &trigger, world.now).moved);
-    assert!(!world.state.spec_step(&second, &trigger, world.now).moved);
+    for (place, key) in keys.iter().enumerate() {
+        assert_eq!(is_asked_for(&mut world, key), place == 0);
+    }
     world.state.effects();
-    world.state.looked(&first, Some(50.0), world.now);
-    assert_eq!(world.state.effects(), [Effect::Wake(second.clone())]);
-    assert!(world.state.spec_step(&second, &trigger, world.now).moved);
+    (world, keys)
+}
+
+fn is_asked_for(world: &mut World, key: &ScaledObjectKey) -> bool {
+    world.state.spec_step(key, &trigger(), world.now).moved
+}
+
+#[test]
+fn what_waited_for_anothers_look_goes_on_when_that_has_followed() {
+    let (mut world, keys) = crowd(&["first", "second"]);
+    world.state.looked(&keys[0], Some(50.0), world.now);
+    assert_eq!(world.state.effects(), [Effect::Wake(keys[1].clone())]);
+    assert!(is_asked_for(&mut world, &keys[1]));
     let outcomes: HashMap<_, _> = world.state.burst_outcomes().into_iter().collect();
     assert_eq!(outcomes["read"], 1);
+}
+
+#[test]
+fn of_those_that_wait_whose_hpa_would_look_last_goes_first_and_who_needs_none_lets_others_pass() {
+    let (mut world, keys) = crowd(&["first", "a", "b", "c"]);
+    let woken = |keys: &[&ScaledObjectKey]| -> Vec<_> {
+        keys.iter()
+            .map(|key| Effect::Wake((*key).clone()))
+            .collect()
+    };
+    let [first, a, b, c] = &keys[..] else {
+        unreachable!()
+    };
+    for key in [a, c, b] {
+        world.state.looked(key, None, world.now);
+        world.pass(Duration::from_millis(100));
+    }
+    assert_eq!(world.state.effects(), []);
+    world.state.looked(first, Some(50.0), world.now);
+    // One more than before, since one followed.
+    assert_eq!(world.state.effects(), woken(&[b, c]));
+    world.state.looked(b, Some(50.0), world.now);
+    assert!(!is_asked_for(&mut world, b), "it was looked at");
+    assert_eq!(world.state.effects(), woken(&[c, a]));
 }
 
 #[test]
