@@ -1,7 +1,7 @@
 //! Many workloads that burst at the same moment: all get their replicas, at a rate that leaves the others able to answer.
 //!
-//! Their pods find no node, and what is in flight is told by reporters that the suite plays: it is about who writes and who
-//! answers.
+//! Their pods wait to be scheduled for ever, so that the machine has little else to do, and what is in flight is told by
+//! reporters that the suite plays: it is about who writes and who answers.
 
 use std::{collections::BTreeMap, pin::pin, time::Duration};
 
@@ -45,7 +45,7 @@ spec:
   template:
     metadata: {labels: {app: ${name}}}
     spec:
-      nodeSelector: {crowd: nowhere}
+      schedulingGates: [{name: example.com/crowd}]
       containers: [{name: app, image: nothing}]
 ---
 apiVersion: keda.sh/v1alpha1
