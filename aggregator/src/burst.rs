@@ -364,8 +364,9 @@ impl Burst {
         }
     }
 
-    /// Waits no longer for a look, and takes that for no sign.
+    /// Waits no longer for a look or for its turn, and takes that for no sign.
     pub(crate) fn abandon(&mut self, shared: &mut Shared) {
+        self.queued = false;
         if self.asked.take().is_some() {
             shared.asked -= 1;
         }

@@ -324,6 +324,15 @@ fn of_those_that_wait_whose_hpa_would_look_last_goes_first_and_who_needs_none_le
 }
 
 #[test]
+fn who_waits_without_a_stream_takes_nobodys_turn() {
+    let (mut world, keys) = crowd(&["first", "a", "b", "c"]);
+    world.state.spec_stream_closed(&keys[1]);
+    world.state.looked(&keys[0], Some(50.0), world.now);
+    let woken = [&keys[2], &keys[3]].map(|key| Effect::Wake(key.clone()));
+    assert_eq!(world.state.effects(), woken);
+}
+
+#[test]
 fn a_keda_that_opens_no_streams_of_specs_is_told_of_once() {
     let opened = |world: &mut World, count| {
         let streams = (0..count).filter(|_| world.state.activity_stream_opened(world.now));
