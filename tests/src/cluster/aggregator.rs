@@ -20,7 +20,7 @@ use stillwake_proto::scaler::{
     GetMetricsRequest, ScaledObjectRef, external_scaler_client::ExternalScalerClient,
 };
 use tokio::net::TcpStream;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 
 use super::{Namespace, watching};
 use crate::{
@@ -54,6 +54,35 @@ pub struct Calls {
     pub streams: u64,
     /// Wake-ups sent on them.
     pub pushes: u64,
+}
+
+/// A connection to an aggregator's scaler.
+#[derive(Debug)]
+pub struct Asking {
+    scaler: ExternalScalerClient<Channel>,
+    namespace: String,
+}
+
+impl Asking {
+    /// Returns what the HPA would be told of the concurrency under a `ScaledObject`, over [`WINDOW`].
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer, or does not know.
+    pub async fn concurrency(&mut self, scaled_object: &str) -> anyhow::Result<f64> {
+        let object = ScaledObjectRef {
+            name: scaled_object.to_owned(),
+            namespace: self.namespace.clone(),
+            scaler_metadata: [("window".to_owned(), WINDOW.to_owned())].into(),
+        };
+        let asked = self.scaler.get_metrics(GetMetricsRequest {
+            scaled_object_ref: Some(object),
+            metric_name: "concurrency".to_owned(),
+        });
+        let values = asked.await?.into_inner().metric_values;
+        let value = values.first().context("it answers without a value")?;
+        Ok(value.metric_value_float)
+    }
 }
 
 impl Aggregator {
@@ -140,26 +169,26 @@ impl Aggregator {
         Ok(serde_json::from_str(&self.page("/debug/state").await?)?)
     }
 
-    /// Returns what the HPA would be told of the concurrency under a `ScaledObject`, over [`WINDOW`].
+    /// Connects to its scaler, as KEDA does, which keeps the connection.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer.
+    pub async fn asking(&self) -> anyhow::Result<Asking> {
+        let channel = Endpoint::from_shared(format!("http://{}", self.scaler))?;
+        Ok(Asking {
+            scaler: ExternalScalerClient::new(channel.connect().await?),
+            namespace: self.namespace.name().to_owned(),
+        })
+    }
+
+    /// Returns what [`Asking::concurrency`] does, over a connection of its own.
     ///
     /// # Errors
     ///
     /// When it does not answer, or does not know.
     pub async fn concurrency(&self, scaled_object: &str) -> anyhow::Result<f64> {
-        let channel = Endpoint::from_shared(format!("http://{}", self.scaler))?;
-        let mut scaler = ExternalScalerClient::new(channel.connect().await?);
-        let object = ScaledObjectRef {
-            name: scaled_object.to_owned(),
-            namespace: self.namespace.name().to_owned(),
-            scaler_metadata: [("window".to_owned(), WINDOW.to_owned())].into(),
-        };
-        let asked = scaler.get_metrics(GetMetricsRequest {
-            scaled_object_ref: Some(object),
-            metric_name: "concurrency".to_owned(),
-        });
-        let values = asked.await?.into_inner().metric_values;
-        let value = values.first().context("it answers without a value")?;
-        Ok(value.metric_value_float)
+        self.asking().await?.concurrency(scaled_object).await
     }
 
     /// Returns what KEDA has done so far.

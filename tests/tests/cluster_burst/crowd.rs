@@ -105,8 +105,8 @@ fn many_workloads_that_burst_at_once_all_get_their_replicas() -> Result<(), Fail
         let (answers, objects) = answers.await?;
         let times = times?;
         eprintln!(
-            "{count} bursts at once: replicas asked for after {:?} at the soonest, {:?} at the median, {:?} at the worst; GetMetrics \
-             with its connection p99 {:?} of {}, the API server's answers p99 {:?} of {}",
+            "{count} bursts at once: replicas asked for after {:?} at the soonest, {:?} at the median, {:?} at the worst; GetMetrics p99 \
+             {:?} of {}, the API server's answers p99 {:?} of {}",
             share(&times, 1),
             share(&times, 50),
             share(&times, 100),
@@ -238,9 +238,10 @@ fn probe(
     let probing = AbortOnDropHandle::new(tokio::spawn(async move {
         let (mut answers, mut objects) = (Vec::new(), Vec::new());
         let deployments = namespace.api::<Deployment>();
+        let mut asking = aggregator.asking().await?;
         while !stop.is_cancelled() {
             let begun = Instant::now();
-            aggregator.concurrency(&name).await?;
+            asking.concurrency(&name).await?;
             answers.push(begun.elapsed());
             let begun = Instant::now();
             deployments.get(&name).await?;
