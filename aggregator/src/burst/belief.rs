@@ -13,15 +13,22 @@ const FIRST: u32 = 1;
 /// Doubt at which nothing is asked for any more.
 const LOST: u32 = 4;
 
-/// How long after that it is tried again: soon at first, as KEDA may have been busy, and then after twice as long each time.
+/// How long after that it is tried again, and then after twice as long each time.
 const FIRST_RETRY: Duration = Duration::from_mins(2);
 const LAST_RETRY: Duration = Duration::from_mins(10);
+
+/// The same where most looks had followed until then, so that KEDA or the HPA controller was only busy: once it has had its
+/// turn with all HPAs, which is every 15 s, it has caught up.
+const SOON: Duration = Duration::from_secs(15);
 
 /// Grows with each look that did not follow, and shrinks with each that did: on an old Kubernetes one follows by chance
 /// in five, since the HPA looks every 15 s by itself.
 #[derive(Debug)]
 pub(crate) struct Belief {
     doubt: u32,
+    /// How many followed, and how many did not, since it was lost the last time.
+    followed: u32,
+    missed: u32,
     retry: Moment,
     /// How long it is waited for the next trial.
     interval: Duration,
@@ -32,6 +39,8 @@ impl Default for Belief {
     fn default() -> Self {
         Self {
             doubt: FIRST,
+            followed: 0,
+            missed: 0,
             retry: 0,
             interval: FIRST_RETRY,
             lost_before: false,
@@ -65,6 +74,7 @@ impl Belief {
 
     /// A look followed.
     pub(crate) fn followed(&mut self) {
+        self.followed = self.followed.saturating_add(1);
         self.doubt = self.doubt.saturating_sub(1);
         if self.is_proven() {
             self.interval = FIRST_RETRY;
@@ -73,10 +83,15 @@ impl Belief {
 
     /// No look followed. Returns true if belief was lost by that for the first time.
     pub(crate) fn disappointed(&mut self, now: Moment) -> bool {
+        self.missed = self.missed.saturating_add(1);
         self.doubt = (self.doubt + 1).min(LOST);
         if !self.is_lost() {
             return false;
         }
+        if self.followed > self.missed {
+            self.interval = SOON;
+        }
+        (self.followed, self.missed) = (0, 0);
         self.retry = now + span(self.interval);
         self.interval = (2 * self.interval).min(LAST_RETRY);
         !std::mem::replace(&mut self.lost_before, true)
@@ -115,6 +130,22 @@ mod tests {
     }
 
     #[test]
+    fn where_most_had_followed_it_is_tried_again_soon() {
+        let mut belief = Belief::default();
+        for _ in 0..5 {
+            belief.followed();
+        }
+        for look in 1..=3 {
+            belief.disappointed(look);
+        }
+        assert!(belief.disappointed(4));
+        assert_eq!(belief.allows(5), Err(4 + span(SOON)));
+        let retry = 4 + span(SOON);
+        belief.disappointed(retry);
+        assert_eq!(belief.allows(retry + 1), Err(retry + 2 * span(SOON)));
+    }
+
+    #[test]
     fn one_that_follows_by_chance_does_not_keep_belief_up() {
         let mut belief = Belief::default();
         for look in 1..=44 {
@@ -125,6 +156,8 @@ mod tests {
             }
         }
         assert!(belief.is_lost());
+        let last = 44;
+        assert!(belief.allows(last + span(SOON)).is_err());
     }
 
     #[test]
