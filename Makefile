@@ -23,7 +23,7 @@ TEST_CLUSTER := cargo run --quiet --locked -p stillwake-test-cluster --
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint docs deny advisories unit chart local servers cluster cluster-down cluster-status cluster-images cluster-tests \
-	soak bench bench-quick bench-memory bench-gate bench-cold bench-burst nightly kubectl sidecar images footprint fuzz rust
+	soak bench bench-quick bench-memory bench-gate bench-cold bench-burst nightly kubectl sidecar sidecar-image images footprint fuzz rust
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -93,12 +93,12 @@ soak: rust ## A million numbered requests on the running cluster, while all come
 	STILLWAKE_SOAK_REQUESTS=$(SOAK_REQUESTS) STILLWAKE_SOAK_CYCLES=$(SOAK_CYCLES) \
 		cargo test --release --locked -p stillwake-e2e --features cluster --test cluster_zero loss -- --nocapture
 
-bench: rust sidecar ## The speed and size of all parts beside their peers, into docs/reference/benchmarks.md (root; about 25 minutes)
+bench: rust sidecar-image ## The speed and size of all parts beside their peers, into docs/reference/benchmarks.md (root; about 25 minutes)
 	bench/setup.sh
 	cargo build --release --locked -p stillwake-e2e -p stillwake-bench
 	$(CARGO_TARGET_DIR)/release/stillwake-bench --output docs/reference $(BENCH)
 
-bench-quick: rust sidecar ## The same in less than five minutes, into the target folder (BENCH="--part NAME" for one part)
+bench-quick: rust sidecar-image ## The same in less than five minutes, into the target folder (BENCH="--part NAME" for one part)
 	bench/setup.sh
 	cargo build --release --locked -p stillwake-e2e -p stillwake-bench
 	$(CARGO_TARGET_DIR)/release/stillwake-bench --quick $(BENCH)
@@ -136,15 +136,20 @@ sidecar: rust ## The static sidecar binary, as it ships
 		cargo build --profile sidecar --locked -p stillwake-sidecar --target $(HOST)
 	@ls -l $(CARGO_TARGET_DIR)/$(HOST)/sidecar/stillwake-sidecar
 
-images: sidecar ## OCI archives of the release images, in the target folder
-	RUSTFLAGS="-C target-feature=+crt-static" cargo build --profile dist --locked -p stillwake --target $(HOST)
+# Writes the image of program $(1), which is built with profile $(2).
+define image
 	mkdir -p $(CARGO_TARGET_DIR)/images
-	for image in dist/stillwake sidecar/stillwake-sidecar; do \
-		profile=$${image%/*}; name=$${image#*/}; \
-		cargo run --quiet --locked -p stillwake-images -- --containerfile images/$$name/Containerfile \
-			--context $(CARGO_TARGET_DIR)/$(HOST)/$$profile --name docker.io/stillwake/$$name:$(VERSION) \
-			--output $(CARGO_TARGET_DIR)/images/$$name-$(VERSION).tar || exit 1; \
-	done
+	cargo run --quiet --locked -p stillwake-images -- --containerfile images/$(1)/Containerfile \
+		--context $(CARGO_TARGET_DIR)/$(HOST)/$(2) --name docker.io/stillwake/$(1):$(VERSION) \
+		--output $(CARGO_TARGET_DIR)/images/$(1)-$(VERSION).tar
+endef
+
+sidecar-image: sidecar ## The sidecar's OCI archive, in the target folder
+	$(call image,stillwake-sidecar,sidecar)
+
+images: sidecar-image ## OCI archives of the release images, in the target folder
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --profile dist --locked -p stillwake --target $(HOST)
+	$(call image,stillwake,dist)
 
 footprint: sidecar ## Size and memory of the sidecar, idle and after a minute of load
 	tests/footprint.sh

@@ -119,10 +119,13 @@ async fn connections(
             Summary::exact(each),
         );
         let is_budgeted = subject == Proxy::Sidecar && count == counts[1];
-        rows.push(if is_budgeted {
-            row.at_most(CONNECTION_BUDGET)
-        } else {
-            row
+        rows.push(match (is_budgeted, count < MANY) {
+            (true, true) => row.at_most(CONNECTION_BUDGET).noting(format!(
+                "instead of {}: a process may have no more open files on this machine, and a proxy has two for each connection",
+                kept(MANY)
+            )),
+            (true, false) => row.at_most(CONNECTION_BUDGET),
+            (false, _) => row,
         });
     }
     Ok(())

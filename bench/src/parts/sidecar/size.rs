@@ -43,7 +43,12 @@ fn run(context: &Context) -> anyhow::Result<Vec<Row>> {
             Unit::Bytes,
             Summary::exact(archive.len() as f64),
         ),
-        Err(_) => Row::left_out("", sidecar, "image", "`make images` has not built it"),
+        Err(_) => Row::left_out(
+            "",
+            sidecar,
+            "image",
+            "`make sidecar-image` has not built it",
+        ),
     });
     Ok(rows)
 }
