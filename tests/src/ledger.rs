@@ -2,7 +2,12 @@
 //!
 //! The client's side only; what reached the app is in the [`crate::journal`].
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::ensure;
 use parking_lot::Mutex;
@@ -29,6 +34,15 @@ pub struct Entry {
     pub ended: Option<Instant>,
     /// How it ended; `None` while it has not.
     pub outcome: Option<Outcome>,
+}
+
+impl Entry {
+    /// Says what became of it, and when: logs and events are of the same clock.
+    fn told(&self, what: &str) -> String {
+        let sent = humantime::format_rfc3339_millis(SystemTime::now() - self.sent.elapsed());
+        let time = self.ended.unwrap_or_else(Instant::now) - self.sent;
+        format!("{} at {sent}, after {time:?}: {what}", self.kind)
+    }
 }
 
 /// How a request ended.
@@ -133,15 +147,11 @@ impl Ledger {
             match &entry.outcome {
                 Some(Outcome::Answered(_)) => kind.1 += 1,
                 Some(Outcome::Failed(reason)) => {
-                    verdict
-                        .failed
-                        .insert(*id, format!("{}: {reason}", entry.kind));
+                    verdict.failed.insert(*id, entry.told(reason));
                 }
                 None => {
                     verdict.unended += 1;
-                    verdict
-                        .failed
-                        .insert(*id, format!("{}: never ended", entry.kind));
+                    verdict.failed.insert(*id, entry.told("never ended"));
                 }
             }
         }

@@ -310,7 +310,8 @@ impl Client {
         if let Some(mut kept) = self.kept.take()
             && kept.is_reusable().await
         {
-            match kept.send_unless_closed(request).await? {
+            let sent = kept.send_unless_closed(request).await;
+            match sent.context("on a connection that was kept")? {
                 Ok(answer) => {
                     self.kept = Some(kept);
                     return Ok(answer);
