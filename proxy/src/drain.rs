@@ -4,11 +4,11 @@
 //! which on listeners close. Does not count connections and does not decide when the process may exit.
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicBool, Ordering},
 };
 
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 /// How far the process is on its way out. Clones share it; it never goes back.
 ///
@@ -22,6 +22,7 @@ pub struct Drain {
 #[derive(Debug, Default)]
 struct Shared {
     draining: AtomicBool,
+    begun: OnceLock<Instant>,
     leaving: AtomicBool,
     told: Notify,
 }
@@ -30,6 +31,7 @@ impl Drain {
     /// Begins to drain: connections are closed as soon as that costs no request, and new ones are still served. Beginning
     /// twice is the same as once.
     pub fn begin(&self) {
+        self.shared.begun.get_or_init(Instant::now);
         self.shared.draining.store(true, Ordering::Release);
         self.shared.told.notify_waiters();
     }
@@ -43,6 +45,11 @@ impl Drain {
     /// Whether draining has begun.
     pub fn is_draining(&self) -> bool {
         self.shared.draining.load(Ordering::Acquire)
+    }
+
+    /// Returns when draining began.
+    pub fn begun(&self) -> Option<Instant> {
+        self.shared.begun.get().copied()
     }
 
     /// Whether listeners may close.
@@ -103,8 +110,12 @@ mod tests {
         assert!(poll_once(first.as_mut()).is_pending());
         assert!(poll_once(second.as_mut()).is_pending());
         assert!(!drain.is_draining());
+        assert_eq!(drain.begun(), None);
         drain.begin();
-        assert!(drain.is_draining());
+        let begun = drain.begun();
+        assert!(drain.is_draining() && begun.is_some());
+        drain.begin();
+        assert_eq!(drain.begun(), begun);
         assert!(poll_once(first).is_ready());
         assert!(poll_once(second).is_ready());
         assert!(poll_once(pin!(drain.draining())).is_ready());

@@ -34,6 +34,10 @@ use crate::{
     observer::{Counting, Observer},
 };
 
+/// How long before the app is told to stop new connections go to the successor: the kubelet may have told us of the drain
+/// half a second after it began to count.
+const BEFORE_STOP: Duration = Duration::from_secs(1);
+
 /// How connections are relayed.
 #[derive(Clone, Debug)]
 pub struct RelaySettings {
@@ -48,6 +52,11 @@ pub struct RelaySettings {
     /// With a successor: how long a connection that the app refuses waits for the process to begin to drain. Default
     /// 1 s: the app and its sidecar are told to stop at the same time, and the one may be faster.
     pub drain_notice: Duration,
+    /// With a successor: how long after the drain began the app is told to stop, if that is known. Default: it is not.
+    ///
+    /// New connections go to the successor a second before that already: an app that stops listening resets what waits in
+    /// its backlog, and whoever is still sent here then would lose a request.
+    pub stop_delay: Option<Duration>,
     /// How long a closed connection waits for the client's own close, discarding what it still sends. Closing at
     /// once would reset it, and the client could lose the end of the response. Default 1 s.
     pub linger: Duration,
@@ -66,6 +75,7 @@ impl Default for RelaySettings {
             drain_idle: Duration::from_secs(5),
             settle: Duration::from_millis(100),
             drain_notice: Duration::from_secs(1),
+            stop_delay: None,
             linger: Duration::from_secs(1),
             keepalive: Duration::from_secs(30),
             ignore: IgnoreRules::default(),
@@ -188,17 +198,34 @@ impl Relay {
         upstream: Upstream,
         drain: &Drain,
     ) -> Result<(), RelayError> {
-        let client = ResetOnDrop::new(client);
+        let mut client = ResetOnDrop::new(client);
         let mut observer = Observer::new(self.counting.clone());
         self.probe_silent(&client.stream);
         let address = upstream
             .address(&client.stream)
             .map_err(RelayError::Client)?;
         let mut early = Vec::new();
+        if self.app_soon_stops(drain) {
+            let unserved = Unserved {
+                client,
+                sent: early,
+                observer,
+                accepted: false,
+            };
+            // In memory of its own: it is rare, and every connection would have to make room for it.
+            match Box::pin(self.hand_over(unserved, address, drain)).await {
+                Ok(ended) => return ended,
+                Err(unserved) => {
+                    client = unserved.client;
+                    early = unserved.sent;
+                    observer = unserved.observer;
+                }
+            }
+        }
         let dialled = self
             .dial(&client.stream, address, &mut observer, &mut early)
             .await;
-        let unserved = match dialled {
+        let (unserved, error) = match dialled {
             Ok(app) => {
                 let app = ResetOnDrop::new(app);
                 let mut flow = Flow::new(client, app, observer, &self.settings);
@@ -208,21 +235,34 @@ impl Relay {
                 }
                 match self.run(&mut flow, drain).await {
                     Err(error @ RelayError::App(_)) if flow.is_unserved() => {
-                        flow.into_unserved(error)
+                        (flow.into_unserved(), error)
                     }
                     ended => return ended,
                 }
             }
-            Err(error @ RelayError::Dial { .. }) => Unserved {
-                client,
-                sent: early,
-                observer,
-                error,
-            },
+            Err(error @ RelayError::Dial { .. }) => {
+                let unserved = Unserved {
+                    client,
+                    sent: early,
+                    observer,
+                    accepted: false,
+                };
+                (unserved, error)
+            }
             Err(error) => return Err(error),
         };
-        // In memory of its own: it is rare, and every connection would have to make room for it.
-        Box::pin(self.hand_over(unserved, address, drain)).await
+        match Box::pin(self.hand_over(unserved, address, drain)).await {
+            Ok(ended) => ended,
+            Err(unserved) => unserved.end(error),
+        }
+    }
+
+    /// Whether the app is told to stop within [`BEFORE_STOP`], or has been.
+    fn app_soon_stops(&self, drain: &Drain) -> bool {
+        let (Some(delay), Some(begun)) = (self.settings.stop_delay, drain.begun()) else {
+            return false;
+        };
+        self.successor.is_some() && begun.elapsed() + BEFORE_STOP >= delay
     }
 
     /// Moves bytes until both sides are closed.

@@ -14,7 +14,7 @@ pub(crate) use variables::CONTROL;
 use variables::{
     ACTIVATOR, ADDRESS, ADMIN, AGGREGATOR_CA, AGGREGATORS, DRAIN_GRACE, IDLE_WINDOW, IGNORE_PATHS,
     IGNORE_USER_AGENTS, LINGER, LOG, LOG_FORMAT, POD_ADDRESS, POD_NAME, POD_NAMESPACE, POD_UID,
-    PORTS, READINESS, TOKEN_FILE,
+    PORTS, READINESS, STOP_DELAY, TOKEN_FILE,
 };
 pub use variables::{VARIABLES, Variable};
 
@@ -92,6 +92,8 @@ pub struct Config {
     pub activator: Option<String>,
     /// How long connections are accepted after the drain began, with an activator.
     pub linger: Duration,
+    /// How long after the drain began the app is told to stop.
+    pub stop_delay: Option<Duration>,
     /// What is logged.
     pub log_filter: String,
     /// How a log line looks.
@@ -131,6 +133,7 @@ impl Config {
         let drain_grace = reader.optional(&DRAIN_GRACE, parse::duration);
         let activator = reader.optional(&ACTIVATOR, parse::host_and_port);
         let linger = reader.optional(&LINGER, parse::duration);
+        let stop_delay = reader.optional(&STOP_DELAY, parse::duration);
         let log_filter = reader.optional(&LOG, parse::log_filter);
         let log_format = reader.optional(&LOG_FORMAT, parse::log_format);
 
@@ -153,6 +156,7 @@ impl Config {
                 drain_grace: drain_grace?,
                 activator,
                 linger: linger?,
+                stop_delay,
                 log_filter: log_filter?,
                 log_format: log_format?,
             })

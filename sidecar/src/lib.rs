@@ -331,6 +331,7 @@ fn relay_settings(config: &Config) -> RelaySettings {
         .extend(config.ignore_user_agents.iter().cloned());
     RelaySettings {
         opaque_idle_window: config.idle_window,
+        stop_delay: config.stop_delay,
         ignore,
         ..RelaySettings::default()
     }

@@ -2,7 +2,7 @@
 //!
 //! Plain values, no I/O: the same pod in the same surroundings always gives the same patch.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use json_patch::Patch;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
@@ -102,6 +102,11 @@ pub fn inject(
         return Ok(leave(nothing_to_count(spec), warnings));
     }
     let before = serde_json::to_value(&pod)?;
+    let delay = if surroundings.sleeps {
+        overrides.stop_delay.unwrap_or(settings.stop_delay)
+    } else {
+        Duration::ZERO
+    };
     let mut trusted = None;
     let (outcome, insertion) = if plan.counted.is_empty() {
         (Outcome::Uncounted, Insertion::default())
@@ -124,17 +129,14 @@ pub fn inject(
         warn_of_names_unknown(settings, spec, &mut warnings);
         let insertion = Insertion {
             place,
-            containers: added(settings, &overrides, trusted, spec, &plan.counted),
+            containers: added(settings, &overrides, trusted, spec, &plan.counted, delay),
         };
         (Outcome::Injected, insertion)
     };
     annotate(&mut pod, &plan, trusted);
     if let Some(spec) = pod.spec.as_mut().filter(|_| outcome == Outcome::Injected) {
         take_over(settings, spec, &plan.counted);
-        if surroundings.sleeps {
-            let delay = overrides.stop_delay.unwrap_or(settings.stop_delay);
-            stop_delay::give(spec, &plan.counted, delay);
-        }
+        stop_delay::give(spec, &plan.counted, delay);
     }
     Ok(Injection {
         patch: patch::between(&before, &serde_json::to_value(&pod)?, &insertion)?,
@@ -206,8 +208,10 @@ fn added(
     bundle: Option<&Bundle>,
     spec: &PodSpec,
     counted: &[Counted],
+    delay: Duration,
 ) -> Vec<Container> {
-    let sidecar = sidecar::container(settings, overrides, bundle, spec, counted);
+    let stop_delay = stop_delay::of(spec, counted, delay);
+    let sidecar = sidecar::container(settings, overrides, bundle, spec, counted, stop_delay);
     let redirect = sidecar::redirect(settings, overrides, counted);
     redirect.into_iter().chain([sidecar]).collect()
 }

@@ -39,7 +39,7 @@ const CONTROL: &str = SIDECAR;
 
 /// Returns the sidecar, a native one: it starts before the app, ends after it, and lets Jobs complete.
 ///
-/// It trusts `bundle`; with `None` it reports in plain text.
+/// It trusts `bundle`; with `None` it reports in plain text. `stop_delay` is how long the app goes on, where that is known.
 ///
 /// It declares no ports: their names stay where they were declared. It has no probes: it listens before it does anything else and ends if it cannot, and every probe would delay a pod's
 /// start by up to a second of the kubelet's grid.
@@ -53,13 +53,16 @@ pub fn container(
     bundle: Option<&Bundle>,
     spec: &PodSpec,
     counted: &[Counted],
+    stop_delay: Option<Duration>,
 ) -> Container {
     Container {
         name: SIDECAR.to_owned(),
         image: Some(settings.image.clone()),
         image_pull_policy: settings.image_pull_policy.clone(),
         restart_policy: Some("Always".to_owned()),
-        env: Some(environment(settings, overrides, bundle, spec, counted)),
+        env: Some(environment(
+            settings, overrides, bundle, spec, counted, stop_delay,
+        )),
         lifecycle: Some(Lifecycle {
             pre_stop: Some(LifecycleHandler {
                 exec: Some(ExecAction {
@@ -169,6 +172,7 @@ fn environment(
     bundle: Option<&Bundle>,
     spec: &PodSpec,
     counted: &[Counted],
+    stop_delay: Option<Duration>,
 ) -> Vec<EnvVar> {
     let app_ports: Vec<_> = counted.iter().map(|port| port.app).collect();
     let level = overrides.log_level.as_ref();
@@ -189,6 +193,7 @@ fn environment(
         ("CONTROL", Some(CONTROL.to_owned())),
         ("ACTIVATOR", activator.cloned()),
         ("LINGER", activator.map(|_| linger())),
+        ("STOP_DELAY", activator.and(stop_delay).map(written)),
         ("LOG", level.map(|level| format!("warn,stillwake={level}"))),
     ];
     let read = [

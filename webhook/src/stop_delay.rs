@@ -1,4 +1,4 @@
-//! Lets an app go on for a moment before it is told to stop, by a preStop hook that sleeps.
+//! Lets an app go on for a moment before it is told to stop, by a preStop hook that sleeps, and knows when that will be.
 //!
 //! The kubelet runs the hooks of all containers at once, and ends a container after its own hook. Without one, the app gets
 //! its signal at the moment in which the sidecar hears that the pod goes away: connections in the app's backlog are reset,
@@ -18,14 +18,10 @@ const LEAST_SHARE: i64 = 5;
 /// Gives each app container that serves a counted port a preStop hook that sleeps for `delay`, in whole seconds, where it is
 /// of use and does no harm. A container that has a hook keeps it, also one of ours.
 pub(crate) fn give(spec: &mut PodSpec, counted: &[Counted], delay: Duration) {
-    let Ok(seconds) = i64::try_from(delay.as_secs()) else {
+    let Some(seconds) = ours(spec, delay) else {
         return;
     };
-    let room = pod::grace(spec) >= seconds.saturating_mul(LEAST_SHARE);
-    if seconds == 0 || !room || !pod::outlives(spec) {
-        return;
-    }
-    let alone = spec.containers.len() == 1 && undeclared(spec, counted);
+    let alone = is_alone(spec, counted);
     let serving = spec.containers.iter_mut();
     let serving = serving.filter(|container| alone || declares_one(container, counted));
     for container in serving.filter(|container| !says_how_it_ends(container)) {
@@ -35,6 +31,43 @@ pub(crate) fn give(spec: &mut PodSpec, counted: &[Counted], delay: Duration) {
             ..LifecycleHandler::default()
         });
     }
+}
+
+/// Returns how long after its pod is deleted the first container that serves a counted port is told to stop, once
+/// [`give`] has done its part; `None` unless all of them sleep until then.
+pub(crate) fn of(spec: &PodSpec, counted: &[Counted], delay: Duration) -> Option<Duration> {
+    let ours = ours(spec, delay);
+    let alone = is_alone(spec, counted);
+    let serving = spec.containers.iter();
+    let serving = serving.filter(|container| alone || declares_one(container, counted));
+    let delays = serving.map(|container| {
+        if says_how_it_ends(container) {
+            own(container)
+        } else {
+            ours
+        }
+    });
+    let delays: Option<Vec<_>> = delays.collect();
+    let first = delays?.into_iter().min()?;
+    u64::try_from(first).ok().map(Duration::from_secs)
+}
+
+/// Returns for how many seconds containers without a hook are to sleep.
+fn ours(spec: &PodSpec, delay: Duration) -> Option<i64> {
+    let seconds = i64::try_from(delay.as_secs()).ok()?;
+    let room = pod::grace(spec) >= seconds.saturating_mul(LEAST_SHARE);
+    (seconds > 0 && room && pod::outlives(spec)).then_some(seconds)
+}
+
+/// Returns for how many seconds a container's own hook sleeps.
+fn own(container: &Container) -> Option<i64> {
+    let hook = container.lifecycle.as_ref()?.pre_stop.as_ref()?;
+    hook.sleep.as_ref().map(|sleep| sleep.seconds)
+}
+
+/// Whether the only container serves what is counted, though it declares none of it.
+fn is_alone(spec: &PodSpec, counted: &[Counted]) -> bool {
+    spec.containers.len() == 1 && undeclared(spec, counted)
 }
 
 fn declares_one(container: &Container, counted: &[Counted]) -> bool {

@@ -151,12 +151,12 @@ impl Flow {
     }
 
     /// Returns the client and all that it has sent; the app's side is reset.
-    pub(super) fn into_unserved(self, error: RelayError) -> Unserved {
+    pub(super) fn into_unserved(self) -> Unserved {
         Unserved {
             client: self.client,
             sent: self.up.pending.into_bytes(),
             observer: self.observer,
-            error,
+            accepted: true,
         }
     }
 

@@ -1,4 +1,4 @@
-//! Hands connections over that come after the app has stopped listening: to whoever takes them in its place.
+//! Hands connections over that come when the app has stopped listening, or is about to: to whoever takes them in its place.
 //!
 //! They go on as bytes, both ways, with all that the client has sent: nobody here looks into them, and they are not in
 //! flight here. When to hand over, and what is tried then, is decided here; whether the successor knows what to do with
@@ -77,7 +77,7 @@ impl Successor {
 pub struct HandoverTotals {
     /// The successor accepted them.
     pub taken: u64,
-    /// It could not be reached, and they were reset.
+    /// It could not be reached, and they went to the app or ended as the app did.
     pub failed: u64,
 }
 
@@ -104,57 +104,54 @@ pub(super) struct Unserved {
     pub(super) sent: Vec<u8>,
     /// Knows what the client has sent.
     pub(super) observer: Observer,
-    /// Why the app has got nothing.
-    pub(super) error: RelayError,
+    /// The app had accepted it.
+    pub(super) accepted: bool,
 }
 
 impl Relay {
-    /// Hands a connection over whose app at `address` does not take it, if the process drains, or is about to.
+    /// Hands a connection over that the app at `address` does not take, or soon will not, if the process drains or is
+    /// about to. Returns how it ended, or the connection if nobody takes it.
     ///
     /// Not for what is ignored: a probe or a scrape of this very pod must not wake it up elsewhere. And not if the app
     /// took the connection and ended it before the client said anything: that is an answer.
-    ///
-    /// # Errors
-    ///
-    /// Fails with the connection's error if nobody takes it.
     pub(super) async fn hand_over(
         &self,
         mut unserved: Unserved,
         address: SocketAddr,
         drain: &Drain,
-    ) -> Result<(), RelayError> {
+    ) -> Result<Result<(), RelayError>, Unserved> {
         let Some(successor) = &self.successor else {
-            return Err(unserved.error);
+            return Err(unserved);
         };
-        if !self.is_to_move(&mut unserved, drain).await? {
-            return unserved.end();
+        match self.is_to_move(&mut unserved, drain).await {
+            Ok(true) => {}
+            Ok(false) => return Err(unserved),
+            Err(error) => return Ok(Err(error)),
         }
-        let Unserved {
-            client,
-            sent,
-            observer,
-            error,
-        } = unserved;
-        // In flight is what it becomes where it is taken.
-        observer.forget();
-        let source = client.stream.peer_addr().map_err(RelayError::Client)?;
+        let source = match unserved.client.stream.peer_addr() {
+            Ok(source) => source,
+            Err(error) => return Ok(Err(RelayError::Client(error))),
+        };
         let stream = match successor.connect(self.settings.connect_timeout).await {
             Ok(stream) => stream,
             Err(failure) => {
                 self.handovers.failed.fetch_add(1, Ordering::Relaxed);
                 tracing::debug!(%source, %failure, "Cannot hand a connection over");
-                return Err(error);
+                return Err(unserved);
             }
         };
+        // In flight is what it becomes where it is taken.
+        unserved.observer.forget();
         self.handovers.taken.fetch_add(1, Ordering::Relaxed);
         tracing::debug!(%source, %address, "Connection handed over");
         // Fails only if the peer is gone already, which the first write will tell.
         let _ = stream.set_nodelay(true);
         let observer = Observer::uncounted(self.counting.clone());
-        let mut flow = Flow::new(client, ResetOnDrop::new(stream), observer, &self.settings);
+        let app = ResetOnDrop::new(stream);
+        let mut flow = Flow::new(unserved.client, app, observer, &self.settings);
         flow.send_first(&(successor.introduce)(source, address));
-        flow.send_first(&sent);
-        self.run(&mut flow, drain).await
+        flow.send_first(&unserved.sent);
+        Ok(self.run(&mut flow, drain).await)
     }
 
     /// Whether there is something to hand over.
@@ -169,7 +166,7 @@ impl Relay {
                     unserved.sent = bytes;
                 }
                 Ok(Err(error)) => return Err(RelayError::Client(error)),
-                Err(_) if matches!(unserved.error, RelayError::App(_)) => return Ok(false),
+                Err(_) if unserved.accepted => return Ok(false),
                 Err(_) => {}
             }
         }
@@ -188,13 +185,13 @@ impl Relay {
 
 impl Unserved {
     /// Ends as the app has ended.
-    fn end(mut self) -> Result<(), RelayError> {
-        match &self.error {
+    pub(super) fn end(mut self, error: RelayError) -> Result<(), RelayError> {
+        match &error {
             RelayError::App(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 self.client.resets = false;
                 Ok(())
             }
-            _ => Err(self.error),
+            _ => Err(error),
         }
     }
 }

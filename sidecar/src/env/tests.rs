@@ -50,6 +50,7 @@ fn the_ports_alone_are_enough() {
         drain_grace: Duration::from_secs(30),
         activator: None,
         linger: Duration::from_secs(5),
+        stop_delay: None,
         log_filter: "warn,stillwake=info".to_owned(),
         log_format: Format::Text,
     };
@@ -79,6 +80,7 @@ fn every_variable_is_read() {
         ("DRAIN_GRACE", "250ms"),
         ("ACTIVATOR", "activator.stillwake-system:9092"),
         ("LINGER", "3s"),
+        ("STOP_DELAY", "2s"),
         ("LOG", "debug"),
         ("LOG_FORMAT", "json"),
     ])
@@ -115,6 +117,7 @@ fn every_variable_is_read() {
     let activator = config.activator.as_deref();
     assert_eq!(activator, Some("activator.stillwake-system:9092"));
     assert_eq!(config.linger, Duration::from_secs(3));
+    assert_eq!(config.stop_delay, Some(Duration::from_secs(2)));
     assert_eq!(config.log_filter, "debug");
     assert_eq!(config.log_format, Format::Json);
     assert_eq!(config.app_address(), IpAddr::from([10, 0, 0, 7]));

@@ -155,6 +155,14 @@ pub(super) const LINGER: Variable = Variable {
               `STILLWAKE_SIDECAR_DRAIN_GRACE`.",
 };
 
+pub(super) const STOP_DELAY: Variable = Variable {
+    name: "STILLWAKE_SIDECAR_STOP_DELAY",
+    takes: "a duration such as 250ms, 5s or 1m",
+    default: None,
+    purpose: "With `STILLWAKE_SIDECAR_ACTIVATOR`: how long after the drain began the app is told to stop. From a second before \
+              that on, new connections go to the activator first: what waits in the backlog of an app that stops is lost.",
+};
+
 pub(super) const LOG: Variable = Variable {
     name: "STILLWAKE_SIDECAR_LOG",
     takes: "levels (error, warn, info, debug, trace) or target=level, separated by commas",
@@ -170,7 +178,7 @@ pub(super) const LOG_FORMAT: Variable = Variable {
 };
 
 /// Every variable the sidecar reads, in the order of the reference page.
-pub const VARIABLES: [&Variable; 20] = [
+pub const VARIABLES: [&Variable; 21] = [
     &PORTS,
     &ADDRESS,
     &AGGREGATORS,
@@ -189,6 +197,7 @@ pub const VARIABLES: [&Variable; 20] = [
     &DRAIN_GRACE,
     &ACTIVATOR,
     &LINGER,
+    &STOP_DELAY,
     &LOG,
     &LOG_FORMAT,
 ];

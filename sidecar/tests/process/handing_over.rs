@@ -118,6 +118,63 @@ async fn it_stays_though_nothing_is_left_and_a_second_signal_ends_it_at_once() {
 }
 
 #[tokio::test]
+async fn what_comes_shortly_before_the_app_is_told_to_stop_goes_to_the_activator() {
+    for (delay, goes) in [("10m", false), ("1s", true)] {
+        let app = App::start().await;
+        let aggregator = Aggregator::start().await;
+        let mut activator = Activator::start().await;
+        let name = activator.address.to_string();
+        let variables = [
+            ("ACTIVATOR", name.as_str()),
+            ("STOP_DELAY", delay),
+            ENDLESS,
+            GRACE,
+        ];
+        let mut sidecar = Sidecar::reporting(app.port, aggregator.address, &variables);
+        let address = sidecar.address("Listening").await;
+        let mut warm = Client::connect(address).await;
+        assert_eq!(warm.get("/warm").await.1, "/warm");
+        sidecar.terminate();
+        aggregator
+            .hears("that it drains", |report| report.draining)
+            .await;
+        let mut late = Client::connect(address).await;
+        assert_eq!(late.get("/late").await.1, "/late");
+        assert_eq!(activator.preambles.try_recv().is_ok(), goes, "{delay}");
+        // What the app has already stays there.
+        assert!(warm.get("/last").await.0.contains("Connection: close"));
+        assert!(activator.preambles.try_recv().is_err());
+    }
+}
+
+#[tokio::test]
+async fn an_app_that_still_listens_serves_what_no_activator_takes() {
+    let app = App::start().await;
+    let aggregator = Aggregator::start().await;
+    let nowhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let name = nowhere.local_addr().unwrap().to_string();
+    drop(nowhere);
+    let variables = [
+        ("ACTIVATOR", name.as_str()),
+        ("STOP_DELAY", "1s"),
+        ENDLESS,
+        GRACE,
+    ];
+    let mut sidecar = Sidecar::reporting(app.port, aggregator.address, &variables);
+    let address = sidecar.address("Listening").await;
+    sidecar.terminate();
+    aggregator
+        .hears("that it drains", |report| report.draining)
+        .await;
+    let mut late = Client::connect(address).await;
+    assert_eq!(late.get("/late").await.1, "/late");
+    // Counted once, as any other.
+    aggregator
+        .hears("the request", |report| counted(report) == (0, 1))
+        .await;
+}
+
+#[tokio::test]
 async fn no_linger_outlasts_the_grace() {
     let activator = Activator::start().await;
     let name = activator.address.to_string();

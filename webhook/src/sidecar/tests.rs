@@ -43,15 +43,23 @@ fn made(settings: &Settings, overrides: &Overrides, spec: &PodSpec) -> Container
     }];
     let (pem, name) = ("-----BEGIN CERTIFICATE-----".into(), "one".into());
     let bundle = Bundle { pem, name };
-    container(settings, overrides, Some(&bundle), spec, &counted)
+    let stop_delay = Some(Duration::from_secs(2));
+    container(
+        settings,
+        overrides,
+        Some(&bundle),
+        spec,
+        &counted,
+        stop_delay,
+    )
 }
 
-/// Returns what the variables say of going away: the activator, and the linger.
+/// Returns what the variables say of going away: the activator, the linger, and when the app is told to stop.
 fn successor(
     settings: &Settings,
     linger: Option<&str>,
     policy: Option<&str>,
-) -> [Option<String>; 2] {
+) -> [Option<String>; 3] {
     let annotations = linger.map(|linger| ("stillwake.dev/linger".to_owned(), linger.to_owned()));
     let annotations = annotations.into_iter().collect();
     let overrides = annotations::read(&annotations, &Share::default(), &mut Vec::new());
@@ -60,7 +68,7 @@ fn successor(
         ..PodSpec::default()
     };
     let container = made(settings, &overrides, &spec);
-    ["ACTIVATOR", "LINGER"].map(|name| {
+    ["ACTIVATOR", "LINGER", "STOP_DELAY"].map(|name| {
         let name = variable(name);
         let mut variables = container.env.iter().flatten();
         let found = variables.find(|variable| variable.name == name);
@@ -76,18 +84,19 @@ fn a_pod_that_is_replaced_hands_over_what_comes_late() {
         linger: Duration::from_millis(2500),
         ..Settings::new("sidecar:1", Vec::new())
     };
-    let [told, linger] = successor(&settings, None, None);
-    assert_eq!(
-        (told, linger.as_deref()),
-        (activator.clone(), Some("2500ms"))
-    );
-    let [told, linger] = successor(&settings, Some("1m"), Some("Always"));
-    assert_eq!((told, linger.as_deref()), (activator, Some("1m")));
+    let said = |linger: &str| {
+        let linger = Some(linger.to_owned());
+        [activator.clone(), linger, Some("2s".to_owned())]
+    };
+    assert_eq!(successor(&settings, None, None), said("2500ms"));
+    let told = successor(&settings, Some("1m"), Some("Always"));
+    assert_eq!(told, said("1m"));
+    let nothing = [None, None, None];
     for policy in ["Never", "OnFailure"] {
-        assert_eq!(successor(&settings, Some("1m"), Some(policy)), [None, None]);
+        assert_eq!(successor(&settings, Some("1m"), Some(policy)), nothing);
     }
     let alone = Settings::new("sidecar:1", Vec::new());
-    assert_eq!(successor(&alone, Some("1m"), None), [None, None]);
+    assert_eq!(successor(&alone, Some("1m"), None), nothing);
 }
 
 fn value(container: &Container, name: &str) -> String {

@@ -94,3 +94,31 @@ fn only_app_containers_that_serve_a_counted_port_are_delayed() {
     let served = json!({"containers": [other], "initContainers": [sidecar]});
     assert_eq!(delays(served, 2), [None, None]);
 }
+
+#[test]
+fn it_is_known_when_the_first_one_is_told_to_stop_if_all_sleep_until_then() {
+    let hook = |hook: Value| web(&json!({"preStop": hook}));
+    let sleeps = |seconds: i64| hook(json!({"sleep": {"seconds": seconds}}));
+    let executes = hook(json!({"exec": {"command": ["stop"]}}));
+    let (without, other) = (web(&json!(null)), json!({"name": "other"}));
+    for (containers, delay, expected) in [
+        (json!([without]), 2, Some(2)),
+        (json!([without]), 0, None),
+        (json!([without]), 7, None),
+        (json!([without, other]), 2, Some(2)),
+        (json!([sleeps(7)]), 0, Some(7)),
+        (json!([sleeps(7), without]), 2, Some(2)),
+        (json!([sleeps(1), without]), 2, Some(1)),
+        (json!([executes]), 2, None),
+        (json!([executes, without]), 2, None),
+        (json!([other]), 2, Some(2)),
+        (json!([other, other]), 2, None),
+    ] {
+        let mut spec: PodSpec = serde_json::from_value(json!({"containers": containers})).unwrap();
+        let delay = Duration::from_secs(delay);
+        let before = of(&spec, &counted(), delay);
+        assert_eq!(before, expected.map(Duration::from_secs), "{containers}");
+        give(&mut spec, &counted(), delay);
+        assert_eq!(of(&spec, &counted(), delay), before, "{containers}");
+    }
+}

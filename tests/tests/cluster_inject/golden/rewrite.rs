@@ -28,6 +28,7 @@ impl Installed {
         if !self.sleeps {
             containers(&mut pod).for_each(forget_delay);
         }
+        let stop_delay = stop_delay(&pod);
         for container in containers(&mut pod).filter(|container| container["image"] == GOLDEN) {
             container["image"] = json!(self.image);
             container["imagePullPolicy"] = json!("IfNotPresent");
@@ -40,14 +41,14 @@ impl Installed {
                 variable["value"] = json!(value);
             }
             if container["name"] == SIDECAR && lingers {
-                self.introduce_activator(container);
+                self.introduce_activator(container, stop_delay);
             }
         }
         pod
     }
 
     /// Adds what golden files have only where a case is about it.
-    fn introduce_activator(&self, sidecar: &mut Value) {
+    fn introduce_activator(&self, sidecar: &mut Value, stop_delay: Option<u64>) {
         let Some(environment) = sidecar["env"].as_array_mut() else {
             return;
         };
@@ -55,15 +56,50 @@ impl Installed {
         let Some(control) = names.position(|name| name == "STILLWAKE_SIDECAR_CONTROL") else {
             return;
         };
+        let stop_delay = stop_delay.map(|seconds| format!("{seconds}s"));
         let added = [
-            ("STILLWAKE_SIDECAR_ACTIVATOR", self.activator.as_str()),
-            ("STILLWAKE_SIDECAR_LINGER", "5s"),
+            ("STILLWAKE_SIDECAR_ACTIVATOR", Some(self.activator.as_str())),
+            ("STILLWAKE_SIDECAR_LINGER", Some("5s")),
+            ("STILLWAKE_SIDECAR_STOP_DELAY", stop_delay.as_deref()),
         ];
-        let added = added.map(|(name, value)| json!({"name": name, "value": value}));
+        let added = added.into_iter().filter_map(|(name, value)| {
+            let value = value?;
+            Some(json!({"name": name, "value": value}))
+        });
         for (place, variable) in (control + 1..).zip(added) {
             environment.insert(place, variable);
         }
     }
+}
+
+/// Returns for how many seconds all containers sleep that serve what is counted, before the first of them is told to stop.
+fn stop_delay(pod: &Value) -> Option<u64> {
+    let all = pod["spec"]["containers"].as_array()?;
+    let sidecars = pod["spec"]["initContainers"].as_array();
+    let sidecar = sidecars
+        .into_iter()
+        .flatten()
+        .find(|container| container["name"] == SIDECAR)?;
+    let variables = sidecar["env"].as_array()?;
+    let ports = variables
+        .iter()
+        .find(|variable| variable["name"] == "STILLWAKE_SIDECAR_PORTS")?;
+    let apps = ports["value"].as_str()?.split(',');
+    let apps: Vec<_> = apps.filter_map(|pair| pair.split_once(':')).collect();
+    let declares = |container: &Value| {
+        let ports = container["ports"].as_array();
+        ports.into_iter().flatten().any(|port| {
+            let number = port["containerPort"].to_string();
+            matches!(port["protocol"].as_str(), None | Some("TCP"))
+                && apps.iter().any(|(_, app)| *app == number)
+        })
+    };
+    let alone = all.len() == 1 && !all.iter().any(declares);
+    let serving = all.iter().filter(|container| alone || declares(container));
+    let delays: Option<Vec<_>> = serving
+        .map(|container| container["lifecycle"]["preStop"]["sleep"]["seconds"].as_u64())
+        .collect();
+    delays?.into_iter().min()
 }
 
 /// Takes away the hook that delays the end of an app.
