@@ -5,8 +5,12 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use stillwake_proto::relay::{Parsed, Preamble};
-use tokio::{io::AsyncReadExt as _, net::TcpStream, time::timeout};
+use stillwake_proto::relay::{Parsed, Preamble, TAKEN};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -37,11 +41,16 @@ pub(crate) async fn serve(mut stream: TcpStream, peer: SocketAddr, handovers: Ha
         preamble = timeout(PREAMBLE_LIMIT, preamble(&mut stream)) => preamble,
     };
     let preamble = preamble.unwrap_or_else(|elapsed| Err(elapsed.into()));
+    let asks = preamble.as_ref().is_ok_and(Preamble::asks);
     let Some(context) = handovers.context(peer, preamble) else {
-        // The sidecar passes the reset on. Fails only if there is nobody any more.
+        // The sidecar passes the reset on, or has another idea. Fails only if there is nobody any more.
         let _ = stream.set_zero_linger();
         return;
     };
+    // One byte into an empty buffer: it does not wait, and fails only if the sidecar is gone, which reading tells.
+    if asks {
+        let _ = stream.write_all(&[TAKEN]).await;
+    }
     let holder = Arc::clone(&context.holder);
     tokio::select! {
         () = connection::serve(stream, context) => {}

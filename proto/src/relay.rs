@@ -26,12 +26,20 @@ const TCP6: u8 = 0x21;
 /// The field with the pod's UID: among those that are left to applications (section 2.2.7).
 const POD_UID: u8 = 0xE5;
 
+/// The field by which a sidecar asks for [`TAKEN`].
+const ASKS: u8 = 0xE6;
+
+/// The one byte by which an activator says that it takes the connection of a preamble that asks for it, before anything of
+/// the app's: acknowledge, in ASCII. It resets a connection that it cannot lead anywhere.
+pub const TAKEN: u8 = 0x06;
+
 /// Says whose connection follows, and for whom it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Preamble {
     source: SocketAddr,
     destination: SocketAddr,
     pod_uid: String,
+    asks: bool,
 }
 
 /// What came of reading the beginning of a connection.
@@ -91,7 +99,19 @@ impl Preamble {
             source: canonical(source),
             destination: canonical(destination),
             pod_uid: pod_uid.to_owned(),
+            asks: false,
         })
+    }
+
+    /// Returns the same, asking for [`TAKEN`].
+    #[must_use]
+    pub fn asking(self) -> Self {
+        Self { asks: true, ..self }
+    }
+
+    /// Whether [`TAKEN`] is to be said.
+    pub fn asks(&self) -> bool {
+        self.asks
     }
 
     /// Returns whose connection it is.
@@ -112,7 +132,7 @@ impl Preamble {
     /// Returns the preamble's bytes.
     pub fn encode(&self) -> Vec<u8> {
         let (source, destination) = (self.source.ip(), self.destination.ip());
-        let mut rest = Vec::with_capacity(2 * (16 + 2) + 3 + self.pod_uid.len());
+        let mut rest = Vec::with_capacity(2 * (16 + 2) + 3 + self.pod_uid.len() + 3);
         let family = if let (IpAddr::V4(source), IpAddr::V4(destination)) = (source, destination) {
             rest.extend(source.octets());
             rest.extend(destination.octets());
@@ -127,6 +147,10 @@ impl Preamble {
         rest.push(POD_UID);
         push_length(&mut rest, self.pod_uid.len());
         rest.extend(self.pod_uid.bytes());
+        if self.asks {
+            rest.push(ASKS);
+            push_length(&mut rest, 0);
+        }
 
         let mut bytes = Vec::with_capacity(FIXED + rest.len());
         bytes.extend(SIGNATURE);
@@ -185,7 +209,9 @@ impl Preamble {
         let pod_uid = str::from_utf8(pod_uid).map_err(|_| PreambleError::PodUid(pod_uid.len()))?;
         let source: (IpAddr, u16) = (source, ports.0);
         let destination: (IpAddr, u16) = (destination, ports.1);
-        Self::new(source.into(), destination.into(), pod_uid).map(Parsed::Whole)
+        let preamble = Self::new(source.into(), destination.into(), pod_uid)?;
+        let asks = rest.field(ASKS)?.is_some();
+        Ok(Parsed::Whole(Self { asks, ..preamble }))
     }
 }
 
@@ -203,6 +229,7 @@ fn push_length(bytes: &mut Vec<u8>, length: usize) {
 }
 
 /// What of a preamble has not been read.
+#[derive(Clone, Copy)]
 struct Rest<'a> {
     bytes: &'a [u8],
     /// Of the whole preamble.
@@ -224,7 +251,7 @@ impl<'a> Rest<'a> {
     }
 
     /// Returns the first field of this type; others are skipped, as the specification wants it.
-    fn field(&mut self, wanted: u8) -> Result<Option<&'a [u8]>, PreambleError> {
+    fn field(mut self, wanted: u8) -> Result<Option<&'a [u8]>, PreambleError> {
         let mut found = None;
         while !self.bytes.is_empty() {
             let [kind] = self.take()?;

@@ -38,6 +38,9 @@ use crate::{
 /// half a second after it began to count.
 const BEFORE_STOP: Duration = Duration::from_secs(1);
 
+/// How long the successor may take to take a connection that the app would still serve.
+const WHILE_SERVED: Duration = Duration::from_millis(250);
+
 /// How connections are relayed.
 #[derive(Clone, Debug)]
 pub struct RelaySettings {
@@ -213,7 +216,7 @@ impl Relay {
                 accepted: false,
             };
             // In memory of its own: it is rare, and every connection would have to make room for it.
-            match Box::pin(self.hand_over(unserved, address, drain)).await {
+            match Box::pin(self.hand_over(unserved, address, drain, WHILE_SERVED)).await {
                 Ok(ended) => return ended,
                 Err(unserved) => {
                     client = unserved.client;
@@ -251,7 +254,8 @@ impl Relay {
             }
             Err(error) => return Err(error),
         };
-        match Box::pin(self.hand_over(unserved, address, drain)).await {
+        let limit = self.settings.connect_timeout;
+        match Box::pin(self.hand_over(unserved, address, drain, limit)).await {
             Ok(ended) => ended,
             Err(unserved) => unserved.end(error),
         }

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use stillwake_proto::relay::Preamble;
+use stillwake_proto::relay::{Preamble, TAKEN};
 use stillwake_proxy::{drain::Drain, relay::Successor};
 use tokio::{sync::watch, time::sleep};
 
@@ -19,11 +19,11 @@ pub(crate) fn activator(
     drain: Drain,
 ) -> (Successor, impl Future<Output = ()>) {
     let (found, addresses) = watch::channel(Vec::new());
-    let successor = Successor::new(addresses, move |source, destination| {
+    let successor = Successor::new(addresses, TAKEN, move |source, destination| {
         // The UID was looked at when the configuration was read.
         let preamble = Preamble::new(source, destination, &pod_uid);
         preamble
-            .map(|preamble| preamble.encode())
+            .map(|preamble| preamble.asking().encode())
             .unwrap_or_default()
     });
     (successor, find(name, drain, found))

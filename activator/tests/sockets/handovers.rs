@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use prometheus_client::{encoding::text, registry::Registry};
 use stillwake_activator::{Route, TargetPort};
-use stillwake_proto::relay::Preamble;
+use stillwake_proto::relay::{Preamble, TAKEN};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -74,9 +74,17 @@ impl Relayed {
 }
 
 fn preamble(uid: &str, port: u16) -> Vec<u8> {
+    introduction(uid, port).encode()
+}
+
+fn asking(uid: &str) -> Vec<u8> {
+    introduction(uid, 8080).asking().encode()
+}
+
+fn introduction(uid: &str, port: u16) -> Preamble {
     let client = ([10, 1, 0, 1], 40000).into();
     let pod = ([10, 1, 0, 2], port).into();
-    Preamble::new(client, pod, uid).unwrap().encode()
+    Preamble::new(client, pod, uid).unwrap()
 }
 
 /// A pod was ready and takes no more.
@@ -99,6 +107,24 @@ async fn a_request_of_a_pod_that_has_left_is_held_and_answered_by_the_next_one()
     // It closes, as any connection here does once there is an endpoint.
     assert_eq!(header(&response, "connection"), Some("close"));
     assert!(header(&response, "x-stillwake-cold-start").is_some());
+}
+
+#[tokio::test]
+async fn who_asks_is_told_that_a_connection_is_taken_before_sending_the_clients_bytes() {
+    let relayed = Relayed::start().await;
+    has_left(&relayed.rig, "old");
+    let mut stream = relayed.send(&asking("old")).await;
+    let taken = timeout(PATIENCE, stream.read_u8()).await;
+    assert_eq!(taken.expect("no answer came").unwrap(), TAKEN);
+    let backend = Backend::echoing_lines().await;
+    relayed.rig.ready("new", backend.address);
+    stream.write_all(GET.as_bytes()).await.unwrap();
+    let response = read_all(stream).await;
+    assert!(response.starts_with("HTTP/1.1 200"), "{response}");
+
+    let mut unknown = relayed.send(&asking("nobody")).await;
+    let taken = timeout(PATIENCE, unknown.read_u8()).await;
+    taken.expect("no reset came").unwrap_err();
 }
 
 #[tokio::test]

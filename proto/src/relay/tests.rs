@@ -29,6 +29,8 @@ fn a_preamble_is_what_the_specification_says() {
     .unwrap();
     let rest = [&ADDRESSES[..], &[0xE5, 0, 3], b"u-1"].concat();
     assert_eq!(preamble.encode(), header(0x21, 0x11, &rest));
+    let rest = [&rest[..], &[0xE6, 0, 0]].concat();
+    assert_eq!(preamble.asking().encode(), header(0x21, 0x11, &rest));
     let six = self::preamble("[fd00::1]:5", "[fd00::2]:80").encode();
     assert_eq!((six[13], six.len()), (0x21, 16 + 36 + 3 + UID.len()));
 }
@@ -39,6 +41,15 @@ fn addresses_of_a_socket_for_both_families_are_the_ones_that_are_meant() {
     assert_eq!(mapped, preamble("1.2.3.4:5", "6.7.8.9:80"));
     let mixed = preamble("1.2.3.4:5", "[fd00::2]:80");
     assert_eq!(Preamble::parse(&mixed.encode()), Ok(Parsed::Whole(mixed)));
+}
+
+#[test]
+fn who_asks_is_heard() {
+    let preamble = preamble("1.2.3.4:5", "6.7.8.9:80");
+    assert!(!preamble.asks());
+    let asking = preamble.asking();
+    assert!(asking.asks());
+    assert_eq!(Preamble::parse(&asking.encode()), Ok(Parsed::Whole(asking)));
 }
 
 #[test]

@@ -11,7 +11,12 @@ use std::{
     time::Duration,
 };
 
-use tokio::{net::TcpStream, sync::watch, time::timeout};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    sync::watch,
+    time::timeout,
+};
 
 use super::{
     Relay, RelayError, ResetOnDrop,
@@ -28,6 +33,7 @@ type Introduce = Box<dyn Fn(SocketAddr, SocketAddr) -> Vec<u8> + Send + Sync>;
 /// Who takes connections that the app does not take any more.
 pub struct Successor {
     addresses: watch::Receiver<Vec<SocketAddr>>,
+    taken: u8,
     introduce: Introduce,
 }
 
@@ -41,28 +47,32 @@ impl fmt::Debug for Successor {
 }
 
 impl Successor {
-    /// Returns a successor at the first of `addresses` that accepts a connection; while there is none, connections wait
+    /// Returns a successor at the first of `addresses` that takes a connection; while there is none, connections wait
     /// for one. Each begins with what `introduce` returns for the client's address and the one it dialled, at the app's
-    /// port.
+    /// port, and the successor says by the byte `taken` that it takes it: before that it is sent nothing of the client's, so
+    /// that the connection can still go elsewhere.
     pub fn new(
         addresses: watch::Receiver<Vec<SocketAddr>>,
+        taken: u8,
         introduce: impl Fn(SocketAddr, SocketAddr) -> Vec<u8> + Send + Sync + 'static,
     ) -> Self {
         Self {
             addresses,
+            taken,
             introduce: Box::new(introduce),
         }
     }
 
-    /// Connects to the first address that accepts within `limit`; knowing one takes no longer either.
-    async fn connect(&self, limit: Duration) -> io::Result<TcpStream> {
+    /// Returns a connection to the first address that takes what is introduced within `limit`; knowing one takes no longer
+    /// either.
+    async fn take(&self, introduction: &[u8], limit: Duration) -> io::Result<TcpStream> {
         let mut addresses = self.addresses.clone();
         // Not being told of one in time, or by nobody, comes to the same.
         let _ = timeout(limit, addresses.wait_for(|known| !known.is_empty())).await;
         let known = addresses.borrow().clone();
         let mut failure = io::Error::new(io::ErrorKind::NotFound, "it has no known address");
         for address in known {
-            match timeout(limit, TcpStream::connect(address)).await {
+            match timeout(limit, self.ask(address, introduction)).await {
                 Ok(Ok(stream)) => return Ok(stream),
                 Ok(Err(error)) => failure = error,
                 Err(elapsed) => failure = elapsed.into(),
@@ -70,14 +80,28 @@ impl Successor {
         }
         Err(failure)
     }
+
+    async fn ask(&self, address: SocketAddr, introduction: &[u8]) -> io::Result<TcpStream> {
+        let mut stream = TcpStream::connect(address).await?;
+        // Fails only if the peer is gone already, which the first write will tell.
+        let _ = stream.set_nodelay(true);
+        stream.write_all(introduction).await?;
+        let answer = stream.read_u8().await?;
+        if answer == self.taken {
+            Ok(stream)
+        } else {
+            let what = format!("it answers with {answer:#04x}");
+            Err(io::Error::new(io::ErrorKind::InvalidData, what))
+        }
+    }
 }
 
 /// What became of connections that were to be handed over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HandoverTotals {
-    /// The successor accepted them.
+    /// The successor took them.
     pub taken: u64,
-    /// It could not be reached, and they went to the app or ended as the app did.
+    /// It did not take them, and they went to the app or ended as the app did.
     pub failed: u64,
 }
 
@@ -110,7 +134,7 @@ pub(super) struct Unserved {
 
 impl Relay {
     /// Hands a connection over that the app at `address` does not take, or soon will not, if the process drains or is
-    /// about to. Returns how it ended, or the connection if nobody takes it.
+    /// about to. Returns how it ended, or the connection if nobody takes it within `limit`.
     ///
     /// Not for what is ignored: a probe or a scrape of this very pod must not wake it up elsewhere. And not if the app
     /// took the connection and ended it before the client said anything: that is an answer.
@@ -119,6 +143,7 @@ impl Relay {
         mut unserved: Unserved,
         address: SocketAddr,
         drain: &Drain,
+        limit: Duration,
     ) -> Result<Result<(), RelayError>, Unserved> {
         let Some(successor) = &self.successor else {
             return Err(unserved);
@@ -132,7 +157,8 @@ impl Relay {
             Ok(source) => source,
             Err(error) => return Ok(Err(RelayError::Client(error))),
         };
-        let stream = match successor.connect(self.settings.connect_timeout).await {
+        let introduction = (successor.introduce)(source, address);
+        let stream = match successor.take(&introduction, limit).await {
             Ok(stream) => stream,
             Err(failure) => {
                 self.handovers.failed.fetch_add(1, Ordering::Relaxed);
@@ -144,12 +170,9 @@ impl Relay {
         unserved.observer.forget();
         self.handovers.taken.fetch_add(1, Ordering::Relaxed);
         tracing::debug!(%source, %address, "Connection handed over");
-        // Fails only if the peer is gone already, which the first write will tell.
-        let _ = stream.set_nodelay(true);
         let observer = Observer::uncounted(self.counting.clone());
         let app = ResetOnDrop::new(stream);
         let mut flow = Flow::new(unserved.client, app, observer, &self.settings);
-        flow.send_first(&(successor.introduce)(source, address));
         flow.send_first(&unserved.sent);
         Ok(self.run(&mut flow, drain).await)
     }

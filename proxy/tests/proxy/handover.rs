@@ -16,6 +16,9 @@ use crate::rig::{Rig, eventually, expect, expect_end, expect_reset, local_listen
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const PROBE: &[u8] = b"GET / HTTP/1.1\r\nUser-Agent: kube-probe/1.33\r\n\r\n";
 
+/// What the successor says to what it takes.
+const TAKEN: u8 = b'+';
+
 /// Settings under which a drain is not waited for, and does not close what is idle.
 fn impatient() -> RelaySettings {
     RelaySettings {
@@ -41,7 +44,7 @@ async fn with_successor(
     settings: RelaySettings,
     addresses: watch::Receiver<Vec<SocketAddr>>,
 ) -> Rig {
-    let successor = Successor::new(addresses, introduction);
+    let successor = Successor::new(addresses, TAKEN, introduction);
     let relay = |settings, in_flight| Relay::new(settings, in_flight).with_successor(successor);
     Rig::of(relay, settings).await
 }
@@ -63,6 +66,7 @@ async fn taken(successor: &TcpListener, client: &TcpStream, app: SocketAddr) -> 
         .unwrap();
     let client = client.local_addr().unwrap();
     expect(&mut stream, &introduction(client, app)).await;
+    stream.write_all(&[TAKEN]).await.unwrap();
     stream
 }
 
@@ -124,6 +128,7 @@ async fn more_than_fits_anywhere_is_handed_over_whole() {
         .await
         .unwrap();
     expect(&mut other, &introduction(address, app)).await;
+    other.write_all(&[TAKEN]).await.unwrap();
     expect(&mut other, &body).await;
     drop(sending.await.unwrap());
     expect_end(&mut other).await;
@@ -239,6 +244,75 @@ async fn a_successor_that_is_found_late_is_waited_for_and_the_next_address_is_tr
     known.send_replace(vec![nowhere, successor.local_addr().unwrap()]);
     let mut other = taken(&successor, &client, app).await;
     expect(&mut other, REQUEST).await;
+}
+
+#[tokio::test]
+async fn only_a_successor_that_takes_a_connection_is_sent_its_bytes() {
+    let knows_nobody = local_listener().await;
+    let successor = local_listener().await;
+    let both = [&knows_nobody, &successor].map(|listener| listener.local_addr().unwrap());
+    let known = watch::Sender::new(both.to_vec());
+    let mut rig = with_successor(impatient(), known.subscribe()).await;
+    let app = stop_listening(&mut rig);
+    rig.drain.begin();
+    let client = send(&rig, REQUEST).await;
+    let (mut asked, _) = within("the first is asked", knows_nobody.accept())
+        .await
+        .unwrap();
+    let introduced = introduction(client.local_addr().unwrap(), app);
+    expect(&mut asked, &introduced).await;
+    asked.write_all(b"-").await.unwrap();
+    expect_end(&mut asked).await;
+    let mut other = taken(&successor, &client, app).await;
+    expect(&mut other, REQUEST).await;
+    assert_eq!(rig.handovers().taken, 1);
+}
+
+/// Settings under which the app is told to stop so long after the drain began.
+fn stopping(delay: Duration) -> RelaySettings {
+    RelaySettings {
+        stop_delay: Some(delay),
+        ..impatient()
+    }
+}
+
+#[tokio::test]
+async fn what_comes_in_the_last_second_before_the_app_is_told_to_stop_goes_to_the_successor() {
+    let (rig, successor) = start(stopping(Duration::from_secs(1))).await;
+    let (mut before, mut served) = rig.connect().await;
+    rig.drain.begin();
+    let client = send(&rig, REQUEST).await;
+    let mut other = taken(&successor, &client, rig.app.local_addr().unwrap()).await;
+    expect(&mut other, REQUEST).await;
+    assert_eq!((rig.count(), rig.open()), (0, 2));
+    // What the app has, and what asks about this very pod, is not touched.
+    pass(&mut before, &mut served, REQUEST).await;
+    let _probe = send(&rig, PROBE).await;
+    let (mut probed, _) = within("the app accepts", rig.app.accept()).await.unwrap();
+    expect(&mut probed, PROBE).await;
+    assert_eq!(rig.count(), 1);
+}
+
+#[tokio::test]
+async fn until_then_it_goes_to_the_app() {
+    let (rig, successor) = start(stopping(Duration::from_hours(1))).await;
+    rig.drain.begin();
+    let (mut client, mut app) = rig.connect().await;
+    pass(&mut client, &mut app, REQUEST).await;
+    nobody_came(&rig, &successor).await;
+}
+
+#[tokio::test]
+async fn what_no_successor_takes_is_the_apps_as_long_as_it_listens() {
+    let nowhere = local_listener().await.local_addr().unwrap();
+    let known = watch::Sender::new(vec![nowhere]);
+    let settings = stopping(Duration::from_secs(1));
+    let rig = with_successor(settings, known.subscribe()).await;
+    rig.drain.begin();
+    let _client = send(&rig, REQUEST).await;
+    let (mut app, _) = within("the app accepts", rig.app.accept()).await.unwrap();
+    expect(&mut app, REQUEST).await;
+    assert_eq!((rig.count(), rig.handovers().failed), (1, 1));
 }
 
 /// A connection that the app, or the kernel for it, accepted and ended without having got anything.

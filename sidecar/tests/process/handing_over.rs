@@ -2,9 +2,9 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use stillwake_proto::relay::{Parsed, Preamble};
+use stillwake_proto::relay::{Parsed, Preamble, TAKEN};
 use tokio::{
-    io::AsyncReadExt as _,
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc},
 };
@@ -23,6 +23,11 @@ struct Activator {
 
 impl Activator {
     async fn start() -> Self {
+        Self::taking(true).await
+    }
+
+    /// One that takes all connections or, as it knows none of the pods, resets them.
+    async fn taking(takes: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (heard, preambles) = mpsc::unbounded_channel();
@@ -30,7 +35,13 @@ impl Activator {
             loop {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let preamble = preamble(&mut stream).await;
+                assert!(preamble.asks());
                 heard.send(preamble).unwrap();
+                if !takes {
+                    stream.set_zero_linger().unwrap();
+                    continue;
+                }
+                stream.write_all(&[TAKEN]).await.unwrap();
                 tokio::spawn(serve_app(stream, Arc::new(Semaphore::new(0))));
             }
         });
@@ -149,29 +160,34 @@ async fn what_comes_shortly_before_the_app_is_told_to_stop_goes_to_the_activator
 
 #[tokio::test]
 async fn an_app_that_still_listens_serves_what_no_activator_takes() {
-    let app = App::start().await;
-    let aggregator = Aggregator::start().await;
-    let nowhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let name = nowhere.local_addr().unwrap().to_string();
-    drop(nowhere);
-    let variables = [
-        ("ACTIVATOR", name.as_str()),
-        ("STOP_DELAY", "1s"),
-        ENDLESS,
-        GRACE,
-    ];
-    let mut sidecar = Sidecar::reporting(app.port, aggregator.address, &variables);
-    let address = sidecar.address("Listening").await;
-    sidecar.terminate();
-    aggregator
-        .hears("that it drains", |report| report.draining)
-        .await;
-    let mut late = Client::connect(address).await;
-    assert_eq!(late.get("/late").await.1, "/late");
-    // Counted once, as any other.
-    aggregator
-        .hears("the request", |report| counted(report) == (0, 1))
-        .await;
+    let mut knows_nobody = Activator::taking(false).await;
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let nowhere = gone.local_addr().unwrap();
+    drop(gone);
+    for activator in [knows_nobody.address, nowhere] {
+        let app = App::start().await;
+        let aggregator = Aggregator::start().await;
+        let name = activator.to_string();
+        let variables = [
+            ("ACTIVATOR", name.as_str()),
+            ("STOP_DELAY", "1s"),
+            ENDLESS,
+            GRACE,
+        ];
+        let mut sidecar = Sidecar::reporting(app.port, aggregator.address, &variables);
+        let address = sidecar.address("Listening").await;
+        sidecar.terminate();
+        aggregator
+            .hears("that it drains", |report| report.draining)
+            .await;
+        let mut late = Client::connect(address).await;
+        assert_eq!(late.get("/late").await.1, "/late");
+        // Counted once, as any other.
+        aggregator
+            .hears("the request", |report| counted(report) == (0, 1))
+            .await;
+    }
+    assert!(knows_nobody.preambles.try_recv().is_ok());
 }
 
 #[tokio::test]
