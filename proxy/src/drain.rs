@@ -21,7 +21,7 @@ pub struct Drain {
 
 #[derive(Debug, Default)]
 struct Shared {
-    draining: AtomicBool,
+    /// When draining began.
     begun: OnceLock<Instant>,
     leaving: AtomicBool,
     told: Notify,
@@ -32,7 +32,6 @@ impl Drain {
     /// twice is the same as once.
     pub fn begin(&self) {
         self.shared.begun.get_or_init(Instant::now);
-        self.shared.draining.store(true, Ordering::Release);
         self.shared.told.notify_waiters();
     }
 
@@ -44,7 +43,7 @@ impl Drain {
 
     /// Whether draining has begun.
     pub fn is_draining(&self) -> bool {
-        self.shared.draining.load(Ordering::Acquire)
+        self.begun().is_some()
     }
 
     /// Returns when draining began.

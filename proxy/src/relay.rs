@@ -201,38 +201,26 @@ impl Relay {
         upstream: Upstream,
         drain: &Drain,
     ) -> Result<(), RelayError> {
-        let mut client = ResetOnDrop::new(client);
-        let mut observer = Observer::new(self.counting.clone());
-        self.probe_silent(&client.stream);
-        let address = upstream
-            .address(&client.stream)
-            .map_err(RelayError::Client)?;
-        let mut early = Vec::new();
+        self.probe_silent(&client);
+        let address = upstream.address(&client).map_err(RelayError::Client)?;
+        let mut unserved = Unserved {
+            client: ResetOnDrop::new(client),
+            sent: Vec::new(),
+            observer: Observer::new(self.counting.clone()),
+            accepted: false,
+        };
         if self.app_soon_stops(drain) {
-            let unserved = Unserved {
-                client,
-                sent: early,
-                observer,
-                accepted: false,
-            };
             // In memory of its own: it is rare, and every connection would have to make room for it.
             match Box::pin(self.hand_over(unserved, address, drain, WHILE_SERVED)).await {
                 Ok(ended) => return ended,
-                Err(unserved) => {
-                    client = unserved.client;
-                    early = unserved.sent;
-                    observer = unserved.observer;
-                }
+                Err(left) => unserved = left,
             }
         }
-        let dialled = self
-            .dial(&client.stream, address, &mut observer, &mut early)
-            .await;
-        let (unserved, error) = match dialled {
+        let (unserved, error) = match self.dial(&mut unserved, address).await {
             Ok(app) => {
                 let app = ResetOnDrop::new(app);
-                let mut flow = Flow::new(client, app, observer, &self.settings);
-                flow.send_first(&early);
+                let mut flow = Flow::new(unserved.client, app, unserved.observer, &self.settings);
+                flow.send_first(&unserved.sent);
                 if self.successor.is_some() {
                     flow.await_first_byte();
                 }
@@ -243,15 +231,7 @@ impl Relay {
                     ended => return ended,
                 }
             }
-            Err(error @ RelayError::Dial { .. }) => {
-                let unserved = Unserved {
-                    client,
-                    sent: early,
-                    observer,
-                    accepted: false,
-                };
-                (unserved, error)
-            }
+            Err(error @ RelayError::Dial { .. }) => (unserved, error),
             Err(error) => return Err(error),
         };
         let limit = self.settings.connect_timeout;
@@ -285,13 +265,11 @@ impl Relay {
         .await
     }
 
-    /// Connects to the app. What the client sends in the meantime is counted as it comes, and put into `early`.
+    /// Connects to the app. What the client sends in the meantime is counted as it comes, and kept.
     async fn dial(
         &self,
-        client: &TcpStream,
+        unserved: &mut Unserved,
         address: SocketAddr,
-        observer: &mut Observer,
-        early: &mut Vec<u8>,
     ) -> Result<TcpStream, RelayError> {
         let failed = |source| RelayError::Dial { address, source };
         let mut connect = pin!(timeout(
@@ -302,13 +280,13 @@ impl Relay {
             tokio::select! {
                 biased;
                 connected = &mut connect => break connected,
-                read = flow::read_early(client), if early.is_empty() => {
-                    *early = read.map_err(RelayError::Client)?;
-                    if early.is_empty() {
+                read = flow::read_early(&unserved.client.stream), if unserved.sent.is_empty() => {
+                    unserved.sent = read.map_err(RelayError::Client)?;
+                    if unserved.sent.is_empty() {
                         // The client has closed its side already; the flow will see it again.
                         break connect.await;
                     }
-                    observer.client_bytes(early);
+                    unserved.observer.client_bytes(&unserved.sent);
                 }
             }
         };

@@ -21,9 +21,11 @@ pub(crate) fn give(spec: &mut PodSpec, counted: &[Counted], delay: Duration) {
     let Some(seconds) = ours(spec, delay) else {
         return;
     };
-    let alone = is_alone(spec, counted);
-    let serving = spec.containers.iter_mut();
-    let serving = serving.filter(|container| alone || declares_one(container, counted));
+    let serves = serves(spec, counted);
+    let serving = spec
+        .containers
+        .iter_mut()
+        .filter(|container| serves(container));
     for container in serving.filter(|container| !says_how_it_ends(container)) {
         let lifecycle = container.lifecycle.get_or_insert_default();
         lifecycle.pre_stop = Some(LifecycleHandler {
@@ -37,9 +39,8 @@ pub(crate) fn give(spec: &mut PodSpec, counted: &[Counted], delay: Duration) {
 /// [`give`] has done its part; `None` unless all of them sleep until then.
 pub(crate) fn of(spec: &PodSpec, counted: &[Counted], delay: Duration) -> Option<Duration> {
     let ours = ours(spec, delay);
-    let alone = is_alone(spec, counted);
-    let serving = spec.containers.iter();
-    let serving = serving.filter(|container| alone || declares_one(container, counted));
+    let serves = serves(spec, counted);
+    let serving = spec.containers.iter().filter(|container| serves(container));
     let delays = serving.map(|container| {
         if says_how_it_ends(container) {
             own(container)
@@ -65,9 +66,10 @@ fn own(container: &Container) -> Option<i64> {
     hook.sleep.as_ref().map(|sleep| sleep.seconds)
 }
 
-/// Whether the only container serves what is counted, though it declares none of it.
-fn is_alone(spec: &PodSpec, counted: &[Counted]) -> bool {
-    spec.containers.len() == 1 && undeclared(spec, counted)
+/// Returns which containers serve a counted port: those that declare one, or the only one there is, if nobody does.
+fn serves<'a>(spec: &PodSpec, counted: &'a [Counted]) -> impl Fn(&Container) -> bool + use<'a> {
+    let alone = spec.containers.len() == 1 && undeclared(spec, counted);
+    move |container| alone || declares_one(container, counted)
 }
 
 fn declares_one(container: &Container, counted: &[Counted]) -> bool {

@@ -63,6 +63,20 @@ async fn preamble(stream: &mut TcpStream) -> Preamble {
     }
 }
 
+/// Returns an address on which nobody listens.
+async fn nowhere() -> SocketAddr {
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    gone.local_addr().unwrap()
+}
+
+/// Tells the sidecar to stop, and waits until it drains.
+async fn begin_to_drain(sidecar: &mut Sidecar, aggregator: &Aggregator) {
+    sidecar.terminate();
+    aggregator
+        .hears("that it drains", |report| report.draining)
+        .await;
+}
+
 #[tokio::test]
 async fn what_comes_after_the_app_goes_to_the_activator_until_the_linger_is_over() {
     let app = App::start().await;
@@ -111,10 +125,7 @@ async fn it_stays_though_nothing_is_left_and_a_second_signal_ends_it_at_once() {
     let variables = [("ACTIVATOR", name.as_str()), ENDLESS, GRACE];
     let mut sidecar = Sidecar::reporting(app.port, aggregator.address, &variables);
     let address = sidecar.address("Listening").await;
-    sidecar.terminate();
-    aggregator
-        .hears("that it drains", |report| report.draining)
-        .await;
+    begin_to_drain(&mut sidecar, &aggregator).await;
     // An app that still listens is not passed by. Between two of these the port is without any connection.
     for path in ["/one", "/two", "/three"] {
         let mut late = Client::connect(address).await;
@@ -145,10 +156,7 @@ async fn what_comes_shortly_before_the_app_is_told_to_stop_goes_to_the_activator
         let address = sidecar.address("Listening").await;
         let mut warm = Client::connect(address).await;
         assert_eq!(warm.get("/warm").await.1, "/warm");
-        sidecar.terminate();
-        aggregator
-            .hears("that it drains", |report| report.draining)
-            .await;
+        begin_to_drain(&mut sidecar, &aggregator).await;
         let mut late = Client::connect(address).await;
         assert_eq!(late.get("/late").await.1, "/late");
         assert_eq!(activator.preambles.try_recv().is_ok(), goes, "{delay}");
@@ -161,10 +169,7 @@ async fn what_comes_shortly_before_the_app_is_told_to_stop_goes_to_the_activator
 #[tokio::test]
 async fn an_app_that_still_listens_serves_what_no_activator_takes() {
     let mut knows_nobody = Activator::taking(false).await;
-    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let nowhere = gone.local_addr().unwrap();
-    drop(gone);
-    for activator in [knows_nobody.address, nowhere] {
+    for activator in [knows_nobody.address, nowhere().await] {
         let app = App::start().await;
         let aggregator = Aggregator::start().await;
         let name = activator.to_string();
@@ -176,10 +181,7 @@ async fn an_app_that_still_listens_serves_what_no_activator_takes() {
         ];
         let mut sidecar = Sidecar::reporting(app.port, aggregator.address, &variables);
         let address = sidecar.address("Listening").await;
-        sidecar.terminate();
-        aggregator
-            .hears("that it drains", |report| report.draining)
-            .await;
+        begin_to_drain(&mut sidecar, &aggregator).await;
         let mut late = Client::connect(address).await;
         assert_eq!(late.get("/late").await.1, "/late");
         // Counted once, as any other.
@@ -210,17 +212,12 @@ async fn no_linger_outlasts_the_grace() {
 
 #[tokio::test]
 async fn without_anybody_who_takes_them_connections_end_as_they_did() {
-    let nowhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let name = nowhere.local_addr().unwrap().to_string();
-    drop(nowhere);
+    let name = nowhere().await.to_string();
     let aggregator = Aggregator::start().await;
     let variables = [("ACTIVATOR", name.as_str()), ENDLESS, GRACE];
     let mut sidecar = Sidecar::reporting(9, aggregator.address, &variables);
     let address = sidecar.address("Listening").await;
-    sidecar.terminate();
-    aggregator
-        .hears("that it drains", |report| report.draining)
-        .await;
+    begin_to_drain(&mut sidecar, &aggregator).await;
     let mut client = Client::connect(address).await;
     client.send("/lost", "").await;
     client.closed().await;

@@ -111,22 +111,23 @@ async fn connections(
         let now = memory(proxy)?;
         rows.extend(told(&kept(count), subject, now, None));
         let each = now.resident.saturating_sub(before.resident) as f64 / count as f64;
-        let row = Row::new(
+        let mut row = Row::new(
             &kept(count),
             subject.as_ref(),
             "RSS per connection",
             Unit::Bytes,
             Summary::exact(each),
         );
-        let is_budgeted = subject == Proxy::Sidecar && count == counts[1];
-        rows.push(match (is_budgeted, count < MANY) {
-            (true, true) => row.at_most(CONNECTION_BUDGET).noting(format!(
-                "instead of {}: a process may have no more open files on this machine, and a proxy has two for each connection",
-                kept(MANY)
-            )),
-            (true, false) => row.at_most(CONNECTION_BUDGET),
-            (false, _) => row,
-        });
+        if subject == Proxy::Sidecar && count == counts[1] {
+            row = row.at_most(CONNECTION_BUDGET);
+            if count < MANY {
+                row = row.noting(format!(
+                    "instead of {}: a process may have no more open files on this machine, and a proxy has two for each connection",
+                    kept(MANY)
+                ));
+            }
+        }
+        rows.push(row);
     }
     Ok(())
 }
