@@ -24,7 +24,7 @@ use tokio::{net::TcpStream, sync::watch, time::timeout};
 
 pub use self::handover::{HandoverTotals, Successor};
 use self::{
-    flow::Flow,
+    flow::{Ended, Flow},
     handover::{Handovers, Unserved},
 };
 use crate::{
@@ -209,30 +209,32 @@ impl Relay {
             observer: Observer::new(self.counting.clone()),
             accepted: false,
         };
-        if self.app_soon_stops(drain) {
-            // In memory of its own: it is rare, and every connection would have to make room for it.
-            match Box::pin(self.hand_over(unserved, address, drain, WHILE_SERVED)).await {
-                Ok(ended) => return ended,
-                Err(left) => unserved = left,
-            }
-        }
-        let (unserved, error) = match self.dial(&mut unserved, address).await {
-            Ok(app) => {
-                let app = ResetOnDrop::new(app);
-                let mut flow = Flow::new(unserved.client, app, unserved.observer, &self.settings);
-                flow.send_first(&unserved.sent);
-                if self.successor.is_some() {
-                    flow.await_first_byte();
-                }
-                match self.run(&mut flow, drain).await {
-                    Err(error @ RelayError::App(_)) if flow.is_unserved() => {
-                        (flow.into_unserved(), error)
-                    }
-                    ended => return ended,
+        let error = loop {
+            if self.app_soon_stops(drain) {
+                // In memory of its own: it is rare, and every connection would have to make room for it.
+                match Box::pin(self.hand_over(unserved, address, drain, WHILE_SERVED)).await {
+                    Ok(ended) => return ended,
+                    Err(left) => unserved = left,
                 }
             }
-            Err(error @ RelayError::Dial { .. }) => (unserved, error),
-            Err(error) => return Err(error),
+            let app = match self.dial(&mut unserved, address).await {
+                Ok(app) => ResetOnDrop::new(app),
+                Err(error @ RelayError::Dial { .. }) => break error,
+                Err(error) => return Err(error),
+            };
+            let mut flow = Flow::new(unserved.client, app, unserved.observer, &self.settings);
+            flow.send_first(&unserved.sent);
+            if self.successor.is_some() {
+                flow.with_successor();
+            }
+            match self.run(&mut flow, drain).await {
+                Ok(Ended::Unserved) => unserved = flow.into_unserved(),
+                Err(error @ RelayError::App(_)) if flow.is_unserved() => {
+                    unserved = flow.into_unserved();
+                    break error;
+                }
+                ended => return ended.map(|_| ()),
+            }
         };
         let limit = self.settings.connect_timeout;
         match Box::pin(self.hand_over(unserved, address, drain, limit)).await {
@@ -249,8 +251,8 @@ impl Relay {
         self.successor.is_some() && begun.elapsed() + BEFORE_STOP >= delay
     }
 
-    /// Moves bytes until both sides are closed.
-    async fn run(&self, flow: &mut Flow, drain: &Drain) -> Result<(), RelayError> {
+    /// Moves bytes until both sides are closed, or what the client sends next is not for this app.
+    async fn run(&self, flow: &mut Flow, drain: &Drain) -> Result<Ended, RelayError> {
         let mut draining = pin!(drain.draining());
         let mut listens = false;
         poll_fn(|context| {
@@ -259,6 +261,9 @@ impl Relay {
                 if draining.as_mut().poll(context).is_ready() {
                     flow.begin_drain();
                 }
+            }
+            if flow.is_draining() && self.app_soon_stops(drain) {
+                flow.app_stops();
             }
             flow.poll(context)
         })

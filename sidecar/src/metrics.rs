@@ -108,13 +108,13 @@ impl Collector for Pages {
         let handovers = self.relay.handovers();
         put(
             "handovers",
-            "Connections that went to the activator because the app did not take them any more",
+            "Connections that went to the activator because the app did not take them any more, or soon would not",
             None,
             &ConstCounter::new(handovers.taken),
         )?;
         put(
             "handover_failures",
-            "Connections that the app did not take any more and no activator either",
+            "Connections that no activator took in the app's place: the app did, if it still listened",
             None,
             &ConstCounter::new(handovers.failed),
         )?;

@@ -4,6 +4,9 @@
 //! may not be held across a wait. And `poll_read` of tokio knows that a short read has emptied the socket (edge-triggered
 //! epoll will tell of more), which saves the read that finds nothing: a request costs two waits, two reads, two writes.
 
+mod ending;
+mod unserved;
+
 use std::{
     cell::RefCell,
     io,
@@ -14,10 +17,10 @@ use std::{
 use tokio::{
     io::{AsyncRead as _, AsyncWrite as _, ReadBuf},
     net::TcpStream,
-    time::{Duration, Instant, Sleep, sleep_until},
+    time::{Duration, Instant, Sleep},
 };
 
-use super::{RelayError, RelaySettings, ResetOnDrop, handover::Unserved, pending::Pending};
+use super::{RelayError, RelaySettings, ResetOnDrop, pending::Pending};
 use crate::{
     h1::{MAX_HEAD, Piece, with_close},
     h2::{MAX_STREAM, goaway},
@@ -26,10 +29,6 @@ use crate::{
 
 /// Most bytes that are read at once, and so most that wait for a slow peer in one direction.
 const CHUNK: usize = 64 * 1024;
-
-/// How often to look whether a client is gone while the app does not take what it sent. Its reset is told only to
-/// readers, and reading is what back-pressure forbids.
-const BLOCKED_CHECK: Duration = Duration::from_secs(1);
 
 thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; CHUNK].into_boxed_slice());
@@ -48,9 +47,11 @@ pub(super) struct Flow {
     down: Direction,
     /// The app broke its end while being written to. What it has said before may still be read.
     app_deaf: bool,
-    /// Somebody else may take the connection for as long as the app has neither taken nor sent a byte.
+    /// Somebody else may take what the app has got nothing of.
+    has_successor: bool,
+    /// The app has neither taken nor sent a byte, and there is a successor.
     awaits_first_byte: bool,
-    draining: bool,
+    stage: Stage,
     told: Told,
     /// What is said to the client of ourselves, before anything else of the app's.
     notice: Pending,
@@ -70,6 +71,15 @@ enum Phase {
     Lingering(Instant),
 }
 
+/// How far the process is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Serving,
+    Draining,
+    /// Draining, and the app will be told to stop at once, which may then end what has just reached it.
+    AppStops,
+}
+
 /// What the client has been told of the drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Told {
@@ -78,6 +88,15 @@ enum Told {
     Close,
     /// That it should open no more streams.
     GoAway,
+}
+
+/// How a flow ended that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// Both sides are closed.
+    Closed,
+    /// The client has begun to ask, which is better done elsewhere, and the app has got nothing of it.
+    Unserved,
 }
 
 #[derive(Debug, Default)]
@@ -123,8 +142,9 @@ impl Flow {
             up: Direction::default(),
             down: Direction::default(),
             app_deaf: false,
+            has_successor: false,
             awaits_first_byte: false,
-            draining: false,
+            stage: Stage::Serving,
             told: Told::Nothing,
             notice: Pending::default(),
             idle_until: None,
@@ -140,57 +160,42 @@ impl Flow {
         self.up.pending.push(bytes);
     }
 
-    /// Has the flow fail, and keep what the client has sent, if the app ends while draining and has got nothing of it.
-    pub(super) fn await_first_byte(&mut self) {
-        self.awaits_first_byte = true;
-    }
-
-    /// Whether the flow, which has failed, has left the connection as the app had never seen it.
-    pub(super) fn is_unserved(&self) -> bool {
-        self.draining && self.awaits_first_byte
-    }
-
-    /// Returns the client and all that it has sent; the app's side is reset.
-    pub(super) fn into_unserved(self) -> Unserved {
-        Unserved {
-            client: self.client,
-            sent: self.up.pending.into_bytes(),
-            observer: self.observer,
-            accepted: true,
-        }
-    }
-
     pub(super) fn begin_drain(&mut self) {
-        self.draining = true;
+        self.stage = Stage::Draining;
+    }
+
+    /// Takes that the app will be told to stop at once.
+    pub(super) fn app_stops(&mut self) {
+        self.stage = Stage::AppStops;
     }
 
     pub(super) fn is_draining(&self) -> bool {
-        self.draining
+        self.stage != Stage::Serving
     }
 
-    /// Moves what can be moved. Ready when both sides are closed or one is broken.
-    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(), RelayError>> {
+    /// Moves what can be moved. Ready when both sides are closed, one is broken, or the rest is not for this app.
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Ended, RelayError>> {
         SCRATCH.with_borrow_mut(|scratch| {
             loop {
                 if let Phase::Lingering(until) = self.phase {
                     let gone = self.poll_linger(context, scratch).is_ready();
                     if gone || self.poll_timer(context, Some(until)).is_ready() {
-                        return Poll::Ready(Ok(()));
+                        return Poll::Ready(Ok(Ended::Closed));
                     }
                     return Poll::Pending;
                 }
-                if self.is_unserved() {
-                    // An app that has ended would take the first bytes and drop them: it is asked before.
-                    let _ = self.poll_down(context, scratch)?;
-                }
-                if self.poll_up(context, scratch)?.is_ready() && self.down.shut {
-                    self.close();
-                    return Poll::Ready(Ok(()));
+                match self.poll_up(context, scratch)? {
+                    Poll::Ready(Ended::Unserved) => return Poll::Ready(Ok(Ended::Unserved)),
+                    Poll::Ready(Ended::Closed) if self.down.shut => {
+                        self.close();
+                        return Poll::Ready(Ok(Ended::Closed));
+                    }
+                    Poll::Ready(Ended::Closed) | Poll::Pending => {}
                 }
                 let down = self.poll_down(context, scratch)?;
                 if down.is_ready() && self.up.shut {
                     self.close();
-                    return Poll::Ready(Ok(()));
+                    return Poll::Ready(Ok(Ended::Closed));
                 }
                 // Either this was the last response, or nobody is left who could give another.
                 let answered = self.told == Told::Close && self.observer.is_answered();
@@ -220,14 +225,15 @@ impl Flow {
         self.up.pending = Pending::default();
     }
 
-    /// From client to app. Ready when the client has ended and the app knows.
+    /// From client to app. Ready when the client has ended and the app knows, or when the app is to know no more of it.
     fn poll_up(
         &mut self,
         context: &mut Context<'_>,
         scratch: &mut [u8],
-    ) -> Poll<Result<(), RelayError>> {
+    ) -> Poll<Result<Ended, RelayError>> {
         loop {
             while !self.up.pending.is_empty() {
+                self.check_unserved()?;
                 let app = Pin::new(&mut self.app.stream);
                 match app.poll_write(context, self.up.pending.as_slice()) {
                     Poll::Ready(Ok(count)) => {
@@ -247,7 +253,7 @@ impl Flow {
                     let _ = ready!(Pin::new(&mut self.app.stream).poll_shutdown(context));
                     self.up.shut = true;
                 }
-                return Poll::Ready(Ok(()));
+                return Poll::Ready(Ok(Ended::Closed));
             }
             let mut buffer = ReadBuf::new(scratch);
             ready!(Pin::new(&mut self.client.stream).poll_read(context, &mut buffer))
@@ -256,6 +262,17 @@ impl Flow {
             if bytes.is_empty() {
                 self.up.ended = true;
                 self.observer.client_eof();
+                continue;
+            }
+            if self.is_draining() && self.leaves_app() {
+                self.observer.client_bytes(bytes);
+                self.up.pending.push(bytes);
+                self.app.resets = false;
+                return Poll::Ready(Ok(Ended::Unserved));
+            }
+            if self.is_unserved() {
+                self.observer.client_bytes(bytes);
+                self.up.pending.push(bytes);
                 continue;
             }
             // After `close` has been said, a further request is not to be processed (RFC 9112, section 9.6); the client
@@ -270,10 +287,6 @@ impl Flow {
                     if count < bytes.len() {
                         self.up.pending.push(&bytes[count..]);
                     }
-                }
-                Poll::Ready(Err(error)) if self.is_unserved() => {
-                    self.up.pending.push(bytes);
-                    return Poll::Ready(Err(RelayError::App(error)));
                 }
                 Poll::Ready(Err(_)) => self.deafen(),
                 Poll::Pending => self.up.pending.push(bytes),
@@ -292,6 +305,10 @@ impl Flow {
             let edits = self.edits();
             if self.down.ended {
                 if !self.down.shut {
+                    if !self.up.ended && self.is_between_requests() {
+                        // Told of it, the client may be asking just then; and what it asks can be answered elsewhere.
+                        return Poll::Pending;
+                    }
                     self.check_complete()?;
                     ready!(Pin::new(&mut self.client.stream).poll_shutdown(context))
                         .map_err(RelayError::Client)?;
@@ -347,7 +364,7 @@ impl Flow {
     /// of a frame be found: only while draining.
     fn edits(&self) -> bool {
         let goes_away = || self.told != Told::GoAway && self.observer.wants_goaway();
-        self.draining && (self.observer.is_http1() || goes_away())
+        self.is_draining() && (self.observer.is_http1() || goes_away())
     }
 
     /// Writes what waits for the client. Ready with `true` if what is left is a head that is not whole.
@@ -399,92 +416,5 @@ impl Flow {
             return Err(RelayError::App(io::ErrorKind::ConnectionReset.into()));
         }
         Ok(())
-    }
-
-    /// Tells a client of HTTP/2 which streams the app was not asked for, so that it may ask elsewhere (RFC 9113, section
-    /// 6.8). One that does not read is not waited for.
-    fn say_last_stream(&mut self, context: &mut Context<'_>) {
-        if self.notice.is_empty()
-            && self.down.pending.is_empty()
-            && let Some(last) = self.observer.last_stream()
-        {
-            let _ = Pin::new(&mut self.client.stream).poll_write(context, &goaway(last));
-        }
-    }
-
-    /// Closes both sides, the client's in a way that loses nothing of what it was sent.
-    fn begin_linger(&mut self, context: &mut Context<'_>) {
-        // Neither waits, and each fails only if its side is gone.
-        let _ = Pin::new(&mut self.client.stream).poll_shutdown(context);
-        let _ = Pin::new(&mut self.app.stream).poll_shutdown(context);
-        self.close();
-        self.observer.server_eof();
-        self.timer = None;
-        self.phase = Phase::Lingering(Instant::now() + self.linger);
-    }
-
-    /// Discards what the client still sends. Ready when it has closed.
-    fn poll_linger(&mut self, context: &mut Context<'_>, scratch: &mut [u8]) -> Poll<()> {
-        loop {
-            let mut buffer = ReadBuf::new(scratch);
-            let read = ready!(Pin::new(&mut self.client.stream).poll_read(context, &mut buffer));
-            if read.is_err() || buffer.filled().is_empty() {
-                return Poll::Ready(());
-            }
-        }
-    }
-
-    /// Returns when [`Self::tick`] is due. Cheap when there is nothing to wait for.
-    fn deadline(&mut self) -> Option<Instant> {
-        if self.draining && self.observer.is_idle() {
-            let idle = || Instant::now() + self.drain_idle;
-            self.idle_until = Some(self.idle_until.unwrap_or_else(idle));
-        } else {
-            self.idle_until = None;
-        }
-        if self.up.pending.is_empty() {
-            self.check_at = None;
-        } else {
-            let check = || Instant::now() + BLOCKED_CHECK;
-            self.check_at = Some(self.check_at.unwrap_or_else(check));
-        }
-        let deadlines = [self.observer.deadline(), self.idle_until, self.check_at];
-        deadlines.into_iter().flatten().min()
-    }
-
-    fn tick(&mut self, context: &mut Context<'_>, now: Instant) -> Result<(), RelayError> {
-        self.observer.tick(now);
-        if self.check_at.is_some_and(|at| at <= now) {
-            self.check_at = None;
-            let error = self.client.stream.take_error().unwrap_or_else(Some);
-            if let Some(error) = error {
-                return Err(RelayError::Client(error));
-            }
-        }
-        if self.idle_until.is_some_and(|until| until <= now) {
-            self.say_last_stream(context);
-            self.begin_linger(context);
-        }
-        Ok(())
-    }
-
-    /// Ready when `deadline` has come; the timer may be found to have been set for an earlier one.
-    fn poll_timer(&mut self, context: &mut Context<'_>, deadline: Option<Instant>) -> Poll<()> {
-        let Some(deadline) = deadline else {
-            self.timer = None;
-            return Poll::Pending;
-        };
-        loop {
-            // A later deadline leaves the timer as it is: moving it for every byte would cost more than waking once.
-            let timer = match &mut self.timer {
-                Some(timer) if timer.deadline() <= deadline => timer,
-                timer => timer.insert(Box::pin(sleep_until(deadline))),
-            };
-            ready!(timer.as_mut().poll(context));
-            self.timer = None;
-            if deadline <= Instant::now() {
-                return Poll::Ready(());
-            }
-        }
     }
 }

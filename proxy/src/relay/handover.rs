@@ -174,7 +174,7 @@ impl Relay {
         let app = ResetOnDrop::new(stream);
         let mut flow = Flow::new(unserved.client, app, observer, &self.settings);
         flow.send_first(&unserved.sent);
-        Ok(self.run(&mut flow, drain).await)
+        Ok(self.run(&mut flow, drain).await.map(|_| ()))
     }
 
     /// Whether there is something to hand over.

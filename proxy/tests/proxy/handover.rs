@@ -11,10 +11,14 @@ use tokio::{
     time::sleep,
 };
 
-use crate::rig::{Rig, eventually, expect, expect_end, expect_reset, local_listener, pass, within};
+use crate::rig::{
+    Rig, eventually, expect, expect_end, expect_reset, local_listener, pass, reserved_port, within,
+};
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const PROBE: &[u8] = b"GET / HTTP/1.1\r\nUser-Agent: kube-probe/1.33\r\n\r\n";
+
+const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
 /// What the successor says to what it takes.
 const TAKEN: u8 = b'+';
@@ -97,8 +101,7 @@ async fn a_connection_that_the_app_refuses_goes_to_the_successor_and_is_not_in_f
     assert_eq!((rig.count(), rig.open()), (0, 1));
     assert_eq!(rig.in_flight.snapshot().requests, 0);
     // What drains elsewhere is not told to close here.
-    let response = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
-    pass(&mut other, &mut client, response).await;
+    pass(&mut other, &mut client, RESPONSE).await;
     pass(&mut client, &mut other, REQUEST).await;
     assert_eq!((rig.count(), rig.handovers().taken), (0, 1));
 
@@ -214,8 +217,8 @@ async fn a_client_that_waits_for_the_server_to_speak_is_handed_over() {
 
 #[tokio::test]
 async fn without_anybody_who_takes_it_a_connection_is_reset() {
-    let nowhere = local_listener().await.local_addr().unwrap();
-    let known = watch::Sender::new(vec![nowhere]);
+    let nowhere = reserved_port();
+    let known = watch::Sender::new(vec![nowhere.local_addr().unwrap()]);
     let mut rig = with_successor(impatient(), known.subscribe()).await;
     stop_listening(&mut rig);
     rig.drain.begin();
@@ -234,14 +237,15 @@ async fn without_anybody_who_takes_it_a_connection_is_reset() {
 #[tokio::test]
 async fn a_successor_that_is_found_late_is_waited_for_and_the_next_address_is_tried() {
     let successor = local_listener().await;
-    let nowhere = local_listener().await.local_addr().unwrap();
+    let nowhere = reserved_port();
     let known = watch::Sender::new(Vec::new());
     let mut rig = with_successor(impatient(), known.subscribe()).await;
     let app = stop_listening(&mut rig);
     rig.drain.begin();
     let client = send(&rig, REQUEST).await;
     eventually("it is accepted", || rig.open() == 1).await;
-    known.send_replace(vec![nowhere, successor.local_addr().unwrap()]);
+    let both = [nowhere.local_addr(), successor.local_addr()];
+    known.send_replace(both.map(Result::unwrap).to_vec());
     let mut other = taken(&successor, &client, app).await;
     expect(&mut other, REQUEST).await;
 }
@@ -280,17 +284,166 @@ fn stopping(delay: Duration) -> RelaySettings {
 async fn what_comes_in_the_last_second_before_the_app_is_told_to_stop_goes_to_the_successor() {
     let (rig, successor) = start(stopping(Duration::from_secs(1))).await;
     let (mut before, mut served) = rig.connect().await;
+    pass(&mut before, &mut served, &REQUEST[..9]).await;
     rig.drain.begin();
     let client = send(&rig, REQUEST).await;
     let mut other = taken(&successor, &client, rig.app.local_addr().unwrap()).await;
     expect(&mut other, REQUEST).await;
-    assert_eq!((rig.count(), rig.open()), (0, 2));
-    // What the app has, and what asks about this very pod, is not touched.
-    pass(&mut before, &mut served, REQUEST).await;
+    assert_eq!((rig.count(), rig.open()), (1, 2));
+    // What the app has begun, and what asks about this very pod, is not touched.
+    pass(&mut before, &mut served, &REQUEST[9..]).await;
+    served.write_all(RESPONSE).await.unwrap();
+    expect(&mut before, b"HTTP/1.1 200 OK\r\n").await;
     let _probe = send(&rig, PROBE).await;
     let (mut probed, _) = within("the app accepts", rig.app.accept()).await.unwrap();
     expect(&mut probed, PROBE).await;
+    assert_eq!(rig.handovers().taken, 1);
+}
+
+#[tokio::test]
+async fn a_silent_connection_of_before_goes_to_the_successor_with_its_first_bytes_in_that_second() {
+    let (rig, successor) = start(stopping(Duration::from_secs(1))).await;
+    let (mut client, mut app) = rig.connect().await;
+    rig.drain.begin();
+    client.write_all(REQUEST).await.unwrap();
+    let mut other = taken(&successor, &client, rig.app.local_addr().unwrap()).await;
+    expect(&mut other, REQUEST).await;
+    expect_end(&mut app).await;
+}
+
+/// A kept connection whose first request has been answered before the drain began.
+async fn kept(settings: RelaySettings) -> (Rig, TcpListener, TcpStream, TcpStream) {
+    let (rig, successor) = start(settings).await;
+    let (mut client, mut app) = rig.connect().await;
+    pass(&mut client, &mut app, REQUEST).await;
+    pass(&mut app, &mut client, RESPONSE).await;
+    rig.drain.begin();
+    (rig, successor, client, app)
+}
+
+#[tokio::test]
+async fn the_next_request_of_a_kept_connection_goes_to_the_successor_in_that_second() {
+    let (rig, successor, mut client, mut app) = kept(stopping(Duration::from_secs(1))).await;
+    // In two parts: what tells that somebody asks is its first byte.
+    client.write_all(&REQUEST[..1]).await.unwrap();
+    let mut other = taken(&successor, &client, rig.app.local_addr().unwrap()).await;
+    expect(&mut other, &REQUEST[..1]).await;
+    pass(&mut client, &mut other, &REQUEST[1..]).await;
+    pass(&mut other, &mut client, RESPONSE).await;
+    assert_eq!((rig.count(), rig.handovers().taken), (0, 1));
+    // The app has got nothing of it, and is told by a close and not by a reset.
+    expect_end(&mut app).await;
+}
+
+#[tokio::test]
+async fn until_then_the_next_request_of_a_kept_connection_is_the_apps() {
+    let (rig, successor, mut client, mut app) = kept(stopping(Duration::from_hours(1))).await;
+    pass(&mut client, &mut app, REQUEST).await;
+    app.write_all(RESPONSE).await.unwrap();
+    expect(
+        &mut client,
+        b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n",
+    )
+    .await;
+    nobody_came(&rig, &successor).await;
+}
+
+#[tokio::test]
+async fn a_next_request_that_no_successor_takes_goes_to_the_app_anew() {
+    let (rig, successor, mut client, mut app) = kept(stopping(Duration::from_secs(1))).await;
+    client.write_all(REQUEST).await.unwrap();
+    drop(within("the successor accepts", successor.accept()).await);
+    expect_end(&mut app).await;
+    let (mut anew, _) = within("the app accepts", rig.app.accept()).await.unwrap();
+    expect(&mut anew, REQUEST).await;
+    assert_eq!((rig.count(), rig.handovers().failed), (1, 1));
+    anew.write_all(RESPONSE).await.unwrap();
+    expect(&mut client, b"HTTP/1.1 200 OK\r\n").await;
+}
+
+/// As [`kept`], where the app has then ended the connection, with a close or by a reset.
+async fn kept_and_ended(by_reset: bool) -> (Rig, TcpListener, TcpStream) {
+    let (rig, successor, client, app) = kept(impatient()).await;
+    if by_reset {
+        app.set_zero_linger().unwrap();
+    }
+    drop(app);
+    (rig, successor, client)
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_the_app_ends_goes_on_with_the_next_request() {
+    for by_reset in [true, false] {
+        let (mut rig, successor, mut client) = kept_and_ended(by_reset).await;
+        let app = stop_listening(&mut rig);
+        client.write_all(REQUEST).await.unwrap();
+        let mut other = taken(&successor, &client, app).await;
+        expect(&mut other, REQUEST).await;
+        assert_eq!(rig.count(), 0);
+        pass(&mut other, &mut client, RESPONSE).await;
+    }
+}
+
+#[tokio::test]
+async fn at_an_app_that_listens_it_goes_on_there() {
+    let (rig, successor, mut client) = kept_and_ended(false).await;
+    client.write_all(REQUEST).await.unwrap();
+    let (mut anew, _) = within("the app accepts", rig.app.accept()).await.unwrap();
+    expect(&mut anew, REQUEST).await;
     assert_eq!(rig.count(), 1);
+    nobody_came(&rig, &successor).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_idle_is_not_told_that_the_app_has_ended() {
+    for by_reset in [true, false] {
+        let (rig, _successor, mut client) = kept_and_ended(by_reset).await;
+        // The clock jumps as soon as all else waits.
+        sleep(Duration::from_secs(1)).await;
+        let ended = client.try_read(&mut [0]).unwrap_err();
+        assert_eq!(ended.kind(), std::io::ErrorKind::WouldBlock);
+        client.write_all(REQUEST).await.unwrap();
+        let (mut anew, _) = within("the app accepts", rig.app.accept()).await.unwrap();
+        expect(&mut anew, REQUEST).await;
+        anew.write_all(RESPONSE).await.unwrap();
+        expect(&mut client, b"HTTP/1.1 200 OK\r\n").await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_ends_a_kept_connection_after_the_app_is_not_waited_for() {
+    let (rig, successor, client) = kept_and_ended(false).await;
+    drop(client);
+    eventually("the connection ends", || rig.open() == 0).await;
+    nobody_came(&rig, &successor).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kept_connection_that_the_app_ended_is_closed_when_it_has_been_idle_for_long() {
+    let settings = RelaySettings {
+        drain_idle: Duration::from_secs(5),
+        ..impatient()
+    };
+    for by_reset in [true, false] {
+        let (rig, successor, mut client, app) = kept(settings.clone()).await;
+        if by_reset {
+            app.set_zero_linger().unwrap();
+        }
+        drop(app);
+        expect_end(&mut client).await;
+        nobody_came(&rig, &successor).await;
+    }
+}
+
+#[tokio::test]
+async fn without_a_successor_the_apps_end_is_passed_on_at_once() {
+    let rig = Rig::with(impatient()).await;
+    let (mut client, mut app) = rig.connect().await;
+    pass(&mut client, &mut app, REQUEST).await;
+    pass(&mut app, &mut client, RESPONSE).await;
+    rig.drain.begin();
+    drop(app);
+    expect_end(&mut client).await;
 }
 
 #[tokio::test]
@@ -304,8 +457,8 @@ async fn until_then_it_goes_to_the_app() {
 
 #[tokio::test]
 async fn what_no_successor_takes_is_the_apps_as_long_as_it_listens() {
-    let nowhere = local_listener().await.local_addr().unwrap();
-    let known = watch::Sender::new(vec![nowhere]);
+    let nowhere = reserved_port();
+    let known = watch::Sender::new(vec![nowhere.local_addr().unwrap()]);
     let settings = stopping(Duration::from_secs(1));
     let rig = with_successor(settings, known.subscribe()).await;
     rig.drain.begin();

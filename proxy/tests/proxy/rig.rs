@@ -10,7 +10,7 @@ use stillwake_proxy::{
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     task::{JoinHandle, yield_now},
     time::{sleep, timeout},
 };
@@ -27,6 +27,8 @@ pub(crate) struct Rig {
     pub(crate) abort: CancellationToken,
     pub(crate) serving: JoinHandle<()>,
     relay: Arc<Relay>,
+    /// Keeps others from getting the app's port when nobody listens there any more.
+    _reserved: TcpSocket,
 }
 
 impl Rig {
@@ -43,7 +45,10 @@ impl Rig {
         make: impl FnOnce(RelaySettings, InFlight) -> Relay,
         settings: RelaySettings,
     ) -> Self {
-        let app = local_listener().await;
+        let reserved = reserved_port();
+        let app = unconnected();
+        app.bind(reserved.local_addr().unwrap()).unwrap();
+        let app = app.listen(128).unwrap();
         let port = app.local_addr().unwrap().port();
         let listener = local_listener().await;
         let address = listener.local_addr().unwrap();
@@ -66,6 +71,7 @@ impl Rig {
             abort,
             serving: tokio::spawn(serving),
             relay,
+            _reserved: reserved,
         }
     }
 
@@ -110,6 +116,20 @@ impl Rig {
 
 pub(crate) async fn local_listener() -> TcpListener {
     TcpListener::bind(("127.0.0.1", 0)).await.unwrap()
+}
+
+/// Returns a socket at a port of its own on which nobody listens; what connects there is refused.
+pub(crate) fn reserved_port() -> TcpSocket {
+    let socket = unconnected();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    socket
+}
+
+/// Returns a socket that may share its port with another of these, of which only one listens.
+fn unconnected() -> TcpSocket {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseport(true).unwrap();
+    socket
 }
 
 /// Waits for `future`, but not for ever.

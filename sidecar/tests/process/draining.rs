@@ -4,7 +4,7 @@ use crate::harness::{Aggregator, App, Client, Sidecar, counted};
 
 #[tokio::test]
 async fn a_drain_finishes_what_is_in_flight_and_takes_what_still_comes() {
-    let app = App::start().await;
+    let app = App::start();
     let aggregator = Aggregator::start().await;
     let mut sidecar = Sidecar::reporting(app.port, aggregator.address, &[]);
     let address = sidecar.address("Listening").await;
@@ -43,7 +43,7 @@ async fn a_drain_finishes_what_is_in_flight_and_takes_what_still_comes() {
 
 #[tokio::test]
 async fn a_second_signal_ends_it_at_once() {
-    let app = App::start().await;
+    let app = App::start();
     let aggregator = Aggregator::start().await;
     let mut sidecar = Sidecar::reporting(app.port, aggregator.address, &[]);
     let mut client = Client::connect(sidecar.address("Listening").await).await;
@@ -65,7 +65,7 @@ async fn a_second_signal_ends_it_at_once() {
 
 #[tokio::test]
 async fn what_outlasts_the_grace_is_cut() {
-    let app = App::start().await;
+    let app = App::start();
     let aggregator = Aggregator::start().await;
     let grace = [("DRAIN_GRACE", "100ms")];
     let mut sidecar = Sidecar::reporting(app.port, aggregator.address, &grace);
@@ -105,7 +105,7 @@ fn control(test: &str) -> String {
 
 #[tokio::test]
 async fn a_drain_that_is_asked_for_begins_before_the_signal_and_ends_nothing() {
-    let app = App::start().await;
+    let app = App::start();
     let aggregator = Aggregator::start().await;
     let control = control("asked");
     let variables = [("CONTROL", control.as_str())];

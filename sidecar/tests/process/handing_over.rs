@@ -9,7 +9,7 @@ use tokio::{
     sync::{Semaphore, mpsc},
 };
 
-use crate::harness::{Aggregator, App, Client, Sidecar, counted, serve_app, soon};
+use crate::harness::{Aggregator, App, Client, Sidecar, counted, reserved_port, serve_app, soon};
 
 /// Longer than any test takes.
 const ENDLESS: (&str, &str) = ("LINGER", "10m");
@@ -63,12 +63,6 @@ async fn preamble(stream: &mut TcpStream) -> Preamble {
     }
 }
 
-/// Returns an address on which nobody listens.
-async fn nowhere() -> SocketAddr {
-    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    gone.local_addr().unwrap()
-}
-
 /// Tells the sidecar to stop, and waits until it drains.
 async fn begin_to_drain(sidecar: &mut Sidecar, aggregator: &Aggregator) {
     sidecar.terminate();
@@ -79,7 +73,7 @@ async fn begin_to_drain(sidecar: &mut Sidecar, aggregator: &Aggregator) {
 
 #[tokio::test]
 async fn what_comes_after_the_app_goes_to_the_activator_until_the_linger_is_over() {
-    let app = App::start().await;
+    let mut app = App::start();
     let port = app.port;
     let aggregator = Aggregator::start().await;
     let mut activator = Activator::start().await;
@@ -118,7 +112,7 @@ async fn what_comes_after_the_app_goes_to_the_activator_until_the_linger_is_over
 
 #[tokio::test]
 async fn it_stays_though_nothing_is_left_and_a_second_signal_ends_it_at_once() {
-    let app = App::start().await;
+    let app = App::start();
     let aggregator = Aggregator::start().await;
     let activator = Activator::start().await;
     let name = activator.address.to_string();
@@ -142,7 +136,7 @@ async fn it_stays_though_nothing_is_left_and_a_second_signal_ends_it_at_once() {
 #[tokio::test]
 async fn what_comes_shortly_before_the_app_is_told_to_stop_goes_to_the_activator() {
     for (delay, goes) in [("10m", false), ("1s", true)] {
-        let app = App::start().await;
+        let app = App::start();
         let aggregator = Aggregator::start().await;
         let mut activator = Activator::start().await;
         let name = activator.address.to_string();
@@ -160,17 +154,20 @@ async fn what_comes_shortly_before_the_app_is_told_to_stop_goes_to_the_activator
         let mut late = Client::connect(address).await;
         assert_eq!(late.get("/late").await.1, "/late");
         assert_eq!(activator.preambles.try_recv().is_ok(), goes, "{delay}");
-        // What the app has already stays there.
-        assert!(warm.get("/last").await.0.contains("Connection: close"));
-        assert!(activator.preambles.try_recv().is_err());
+        // So does what is asked next on a connection that is kept; what the app answers is the last on it.
+        let (head, body) = warm.get("/next").await;
+        assert_eq!(body, "/next");
+        assert_eq!(activator.preambles.try_recv().is_ok(), goes, "{delay}");
+        assert_eq!(head.contains("Connection: close"), !goes, "{delay}");
     }
 }
 
 #[tokio::test]
 async fn an_app_that_still_listens_serves_what_no_activator_takes() {
     let mut knows_nobody = Activator::taking(false).await;
-    for activator in [knows_nobody.address, nowhere().await] {
-        let app = App::start().await;
+    let nowhere = reserved_port();
+    for activator in [knows_nobody.address, nowhere.local_addr().unwrap()] {
+        let app = App::start();
         let aggregator = Aggregator::start().await;
         let name = activator.to_string();
         let variables = [
@@ -212,7 +209,8 @@ async fn no_linger_outlasts_the_grace() {
 
 #[tokio::test]
 async fn without_anybody_who_takes_them_connections_end_as_they_did() {
-    let name = nowhere().await.to_string();
+    let nowhere = reserved_port();
+    let name = nowhere.local_addr().unwrap().to_string();
     let aggregator = Aggregator::start().await;
     let variables = [("ACTIVATOR", name.as_str()), ENDLESS, GRACE];
     let mut sidecar = Sidecar::reporting(9, aggregator.address, &variables);

@@ -19,7 +19,7 @@ use stillwake_proto::{
 };
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     process::{Child, Command},
     sync::{Semaphore, mpsc, watch},
     task::JoinHandle,
@@ -141,16 +141,37 @@ impl Sidecar {
     }
 }
 
+/// Returns a socket at a port of its own on which nobody listens; what connects there is refused.
+pub(crate) fn reserved_port() -> TcpSocket {
+    let socket = unconnected();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    socket
+}
+
+/// Returns a socket that may share its port with another of these, of which only one listens.
+fn unconnected() -> TcpSocket {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseport(true).unwrap();
+    socket
+}
+
 /// An HTTP/1.1 server that answers every GET with its path. Paths under `/held` wait for a release.
 pub(crate) struct App {
     pub(crate) port: u16,
     releases: Arc<Semaphore>,
     accepting: JoinHandle<()>,
+    /// Keeps others from getting the port when the app does not listen any more.
+    reserved: Option<TcpSocket>,
 }
 
 impl App {
-    pub(crate) async fn start() -> Self {
-        Self::start_on(TcpListener::bind("127.0.0.1:0").await.unwrap())
+    pub(crate) fn start() -> Self {
+        let reserved = reserved_port();
+        let listener = unconnected();
+        listener.bind(reserved.local_addr().unwrap()).unwrap();
+        let mut app = Self::start_on(listener.listen(128).unwrap());
+        app.reserved = Some(reserved);
+        app
     }
 
     pub(crate) fn start_on(listener: TcpListener) -> Self {
@@ -167,13 +188,14 @@ impl App {
             port,
             releases,
             accepting,
+            reserved: None,
         }
     }
 
     /// Closes the listener; what has been accepted goes on.
-    pub(crate) async fn stop_listening(self) {
+    pub(crate) async fn stop_listening(&mut self) {
         self.accepting.abort();
-        let ended = soon("the end of the listener", self.accepting).await;
+        let ended = soon("the end of the listener", &mut self.accepting).await;
         assert!(ended.unwrap_err().is_cancelled());
     }
 

@@ -18,7 +18,7 @@ use crate::harness::{Aggregator, App, Client, Sidecar, counted, soon};
 
 #[tokio::test]
 async fn requests_are_relayed_counted_and_reported() {
-    let app = App::start().await;
+    let app = App::start();
     let mut aggregator = Aggregator::start().await;
     let mut sidecar = Sidecar::reporting(app.port, aggregator.address, &[]);
     let address = sidecar.address("Listening").await;
@@ -87,7 +87,7 @@ async fn an_app_that_starts_later_is_reported_as_soon_as_it_listens() {
 
 #[tokio::test]
 async fn the_app_is_served_when_no_aggregator_can_be_reached() {
-    let app = App::start().await;
+    let app = App::start();
     let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let nowhere = nobody.local_addr().unwrap();
     drop(nobody);
@@ -99,7 +99,7 @@ async fn the_app_is_served_when_no_aggregator_can_be_reached() {
 
 #[tokio::test]
 async fn the_app_is_served_when_the_aggregator_cannot_prove_who_it_is() {
-    let app = App::start().await;
+    let app = App::start();
     // It speaks no TLS at all.
     let mut aggregator = Aggregator::start().await;
     let key = rcgen::KeyPair::generate().unwrap();
@@ -119,7 +119,7 @@ async fn the_app_is_served_when_the_aggregator_cannot_prove_who_it_is() {
 
 #[tokio::test]
 async fn a_lost_aggregator_hears_the_same_totals_again() {
-    let app = App::start().await;
+    let app = App::start();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut sidecar = Sidecar::reporting(app.port, listener.local_addr().unwrap(), &[]);
     let address = sidecar.address("Listening").await;
@@ -150,7 +150,7 @@ async fn a_lost_aggregator_hears_the_same_totals_again() {
 
 #[tokio::test]
 async fn probes_scrapes_and_excluded_requests_pass_uncounted() {
-    let app = App::start().await;
+    let app = App::start();
     let aggregator = Aggregator::start().await;
     let readiness = format!("http:{}/health", app.port);
     let variables = [
@@ -179,7 +179,7 @@ async fn probes_scrapes_and_excluded_requests_pass_uncounted() {
 
 #[tokio::test]
 async fn the_admin_pages_tell_what_is_counted_and_who_is_told() {
-    let app = App::start().await;
+    let app = App::start();
     let aggregator = Aggregator::start().await;
     let mut sidecar = Sidecar::reporting(app.port, aggregator.address, &[("ADMIN", "127.0.0.1:0")]);
     let admin = sidecar.address("Serving admin pages").await;
