@@ -1,14 +1,19 @@
 //! Many workloads that burst at the same moment: all get their replicas, at a rate that leaves the others able to answer.
 //!
-//! Their pods wait to be scheduled for ever, so that the machine has little else to do, and what is in flight is told by
-//! reporters that the suite plays: it is about who writes and who answers.
+//! They are StatefulSets whose first pod waits to be scheduled for ever, so that further ones are asked for and not made, and
+//! what is in flight is told by reporters that the suite plays: it is about who writes and who answers. Hundreds of pods
+//! would keep the processors busy that here run a whole control plane.
 
 use std::{collections::BTreeMap, pin::pin, time::Duration};
 
 use anyhow::{Context, ensure};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use k8s_openapi::api::{apps::v1::Deployment, autoscaling::v2::HorizontalPodAutoscaler};
-use kube::{ResourceExt, api::ListParams, runtime::watcher};
+use k8s_openapi::api::{apps::v1::StatefulSet, autoscaling::v2::HorizontalPodAutoscaler};
+use kube::{
+    ResourceExt,
+    api::ListParams,
+    runtime::{WatchStreamExt as _, watcher},
+};
 use stillwake_e2e::{
     aggregator::{Event, workload},
     cluster::{self, Failure, Namespace, aggregator::Aggregator, reporters::Played, watching},
@@ -37,9 +42,10 @@ const AT_A_TIME: usize = 20;
 
 const CROWD: &str = "
 apiVersion: apps/v1
-kind: Deployment
+kind: StatefulSet
 metadata: {name: ${name}}
 spec:
+  serviceName: ''
   replicas: 1
   selector: {matchLabels: {app: ${name}}}
   template:
@@ -52,7 +58,7 @@ apiVersion: keda.sh/v1alpha1
 kind: ScaledObject
 metadata: {name: ${name}}
 spec:
-  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: ${name}}
+  scaleTargetRef: {apiVersion: apps/v1, kind: StatefulSet, name: ${name}}
   minReplicaCount: 1
   maxReplicaCount: 10
   advanced:
@@ -195,26 +201,26 @@ async fn hpas(namespace: &Namespace) -> anyhow::Result<BTreeMap<String, i64>> {
         .collect())
 }
 
-/// Returns when each Deployment was to have its replicas, in order.
+/// Returns when each StatefulSet was to have its replicas, in order.
 async fn grown(
     namespace: &Namespace,
     count: usize,
     begun: Instant,
 ) -> anyhow::Result<Vec<Duration>> {
-    let deployments = namespace.api::<Deployment>();
-    let selected = watcher::Config::default();
-    let mut views = pin!(watching::follow(&deployments, selected));
+    // One object at a time: a view of all of them for each change would be work that the measured ones lack.
+    let changes = watcher(namespace.api::<StatefulSet>(), watcher::Config::default());
+    let mut changes = pin!(changes.default_backoff().applied_objects());
     let mut times = BTreeMap::new();
     let waiting = async {
         while times.len() < count {
-            let view = views.next().await.context("the watch ended")?;
+            let changed = changes.next().await.context("the watch ended")?;
             // A watch that breaks is taken up again.
-            let Ok(view) = view else { continue };
-            for (name, deployment) in view {
-                let spec = deployment.spec.as_ref();
-                if spec.and_then(|spec| spec.replicas) >= Some(WANTED) {
-                    times.entry(name).or_insert_with(|| begun.elapsed());
-                }
+            let Ok(set) = changed else { continue };
+            let replicas = set.spec.as_ref().and_then(|spec| spec.replicas);
+            if replicas >= Some(WANTED) {
+                times
+                    .entry(set.name_any())
+                    .or_insert_with(|| begun.elapsed());
             }
         }
         anyhow::Ok(())
@@ -237,14 +243,14 @@ fn probe(
     let (aggregator, namespace, name) = (aggregator.clone(), namespace.clone(), name.to_owned());
     let probing = AbortOnDropHandle::new(tokio::spawn(async move {
         let (mut answers, mut objects) = (Vec::new(), Vec::new());
-        let deployments = namespace.api::<Deployment>();
+        let sets = namespace.api::<StatefulSet>();
         let mut asking = aggregator.asking().await?;
         while !stop.is_cancelled() {
             let begun = Instant::now();
             asking.concurrency(&name).await?;
             answers.push(begun.elapsed());
             let begun = Instant::now();
-            deployments.get(&name).await?;
+            sets.get(&name).await?;
             objects.push(begun.elapsed());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
