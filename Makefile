@@ -89,7 +89,7 @@ cluster-images: rust ## Build the suites' images, the release's among them, and 
 cluster-tests: rust ## The suites on a real Kubernetes with KEDA: on the one that runs, or on one of their own
 	NODES=$(NODES) TEST_CLUSTER="$(TEST_CLUSTER)" tests/cluster-suites.sh
 
-soak: rust ## A million numbered requests on the running cluster, while all comes and goes (hours; SOAK_REQUESTS, SOAK_CYCLES)
+soak: rust servers cluster-images ## A million numbered requests on the running cluster, while all comes and goes (hours; SOAK_REQUESTS, SOAK_CYCLES)
 	STILLWAKE_SOAK_REQUESTS=$(SOAK_REQUESTS) STILLWAKE_SOAK_CYCLES=$(SOAK_CYCLES) \
 		cargo test --release --locked -p stillwake-e2e --features cluster --test cluster_zero loss -- --nocapture
 
