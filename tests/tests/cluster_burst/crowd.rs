@@ -1,6 +1,6 @@
 //! Many workloads that burst at the same moment: all get their replicas, at a rate that leaves the others able to answer.
 //!
-//! They are StatefulSets whose first pod waits to be scheduled for ever, so that further ones are asked for and not made, and
+//! Each is a set whose first pod waits to be scheduled for ever, so that further ones are asked for and not made, and
 //! what is in flight is told by reporters that the suite plays: it is about who writes and who answers. Hundreds of pods
 //! would keep the processors busy that here run a whole control plane.
 
@@ -201,7 +201,7 @@ async fn hpas(namespace: &Namespace) -> anyhow::Result<BTreeMap<String, i64>> {
         .collect())
 }
 
-/// Returns when each StatefulSet was to have its replicas, in order.
+/// Returns when each set was to have its replicas, in order.
 async fn grown(
     namespace: &Namespace,
     count: usize,
