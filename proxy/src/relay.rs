@@ -34,7 +34,7 @@ use crate::{
     observer::{Counting, Observer},
 };
 
-/// How long before the app is told to stop new connections go to the successor: the kubelet may have told us of the drain
+/// How long before the app is told to stop what is new goes to the successor: the kubelet may have told us of the drain
 /// half a second after it began to count.
 const BEFORE_STOP: Duration = Duration::from_secs(1);
 
@@ -57,8 +57,8 @@ pub struct RelaySettings {
     pub drain_notice: Duration,
     /// With a successor: how long after the drain began the app is told to stop, if that is known. Default: it is not.
     ///
-    /// New connections go to the successor a second before that already: an app that stops listening resets what waits in
-    /// its backlog, and whoever is still sent here then would lose a request.
+    /// New connections, and the next request of a kept one, go to the successor a second before that already: an app that
+    /// stops resets what waits in its backlog and closes what is idle, and who asks just then would lose a request.
     pub stop_delay: Option<Duration>,
     /// How long a closed connection waits for the client's own close, discarding what it still sends. Closing at
     /// once would reset it, and the client could lose the end of the response. Default 1 s.

@@ -160,7 +160,8 @@ pub(super) const STOP_DELAY: Variable = Variable {
     takes: "a duration such as 250ms, 5s or 1m",
     default: None,
     purpose: "With `STILLWAKE_SIDECAR_ACTIVATOR`: how long after the drain began the app is told to stop. From a second before \
-              that on, new connections go to the activator first: what waits in the backlog of an app that stops is lost.",
+              that on, new connections, and the next request of a kept one, go to the activator first: an app that stops \
+              loses what is on its way to it.",
 };
 
 pub(super) const LOG: Variable = Variable {
