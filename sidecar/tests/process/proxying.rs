@@ -14,7 +14,7 @@ use tokio::{
 };
 use tokio_util::codec::Framed;
 
-use crate::harness::{Aggregator, App, Client, Sidecar, counted, soon};
+use crate::harness::{Aggregator, App, Client, Sidecar, counted, reserved_port, soon};
 
 #[tokio::test]
 async fn requests_are_relayed_counted_and_reported() {
@@ -88,9 +88,8 @@ async fn an_app_that_starts_later_is_reported_as_soon_as_it_listens() {
 #[tokio::test]
 async fn the_app_is_served_when_no_aggregator_can_be_reached() {
     let app = App::start();
-    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let nobody = reserved_port();
     let nowhere = nobody.local_addr().unwrap();
-    drop(nobody);
     let mut sidecar = Sidecar::reporting(app.port, nowhere, &[]);
     let address = sidecar.address("Listening").await;
     sidecar.address("Cannot report, trying again").await;
