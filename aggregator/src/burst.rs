@@ -250,7 +250,7 @@ impl Burst {
         let earlier = told.max(level.earlier() as f64);
         let threshold = capacity.max(clear(earlier));
         self.interest = capacity;
-        if level.lasting(now) as f64 <= threshold {
+        if level.promising(now) as f64 <= threshold {
             self.rest();
             return match level.exceeds_at(threshold) {
                 Some(at) => Step::WaitUntil(at),
@@ -308,7 +308,7 @@ impl Burst {
         self.moved = !self.moved;
         self.told = Some(Told {
             rise: level.rise(),
-            level: level.lasting(now) as f64,
+            level: level.promising(now) as f64,
             pods: scale.pods,
         });
         self.asked = Some(Asked {

@@ -22,7 +22,8 @@ pub struct Settings {
     /// Whether the HPA is asked to look at once when a workload's load has clearly risen, and then finds that load rather
     /// than its average.
     pub bursts: bool,
-    /// How long a load has to last for that; 0 to 1 s. What ends sooner is a blip.
+    /// How long a load has to last to be found; 0 to 1 s. What ends sooner is a blip. A look is asked for after two thirds of
+    /// that, since it takes a while to come, and an answer to it waits for the rest.
     pub burst_lasting: Duration,
     /// Least time between two looks that are asked for one `ScaledObject`. Each is a write of its HPA.
     pub burst_interval: Duration,
@@ -63,7 +64,7 @@ impl Default for Settings {
             idle_interval: Duration::from_secs(10),
             hold_resend: Duration::from_secs(1),
             bursts: true,
-            burst_lasting: Duration::from_millis(200),
+            burst_lasting: Duration::from_millis(225),
             burst_interval: Duration::from_secs(3),
             bursts_per_second: 20,
             stream_age: Duration::from_mins(2)..=Duration::from_mins(5),

@@ -18,11 +18,18 @@ const LEAST_MEMORY: Duration = Duration::from_secs(6);
 /// A rise that began earlier is none any more: the HPA has looked by itself meanwhile.
 const LONGEST_RISE: Duration = Duration::from_secs(15);
 
+/// Before everything, and far enough from the least number to subtract from.
+const LONG_AGO: Moment = Moment::MIN / 2;
+
 /// Changes within one such time are kept as one.
 const GRAIN: Duration = Duration::from_millis(5);
 
 /// How long before it is read a level is as good as known: a look that is asked for comes later than this.
 const LOOK_DELAY: Duration = Duration::from_millis(50);
+
+/// A look may be asked for once a level has been held for these thirds of the window: it comes a while later, and waits for
+/// the rest.
+const PROMISING_THIRDS: i64 = 2;
 
 /// How long a level has to be held to be found by a look once a rise is sure: the rest of a step is as real as its begin.
 const FOUND: Duration = Duration::from_millis(50);
@@ -162,16 +169,24 @@ impl Level {
         self.least_since(now - self.window)
     }
 
-    /// Returns the level of now if it has clearly risen for half the window and is more than `average`, and otherwise that.
-    ///
-    /// Half, because who asks for a look has seen the whole window, and who is asked then may have heard of it later.
+    /// Returns the highest level that was held for so much of the window that a look may be asked for.
+    pub(crate) fn promising(&self, now: Moment) -> u64 {
+        self.least_since(now - self.promising_window())
+    }
+
+    /// Returns the level of now if it has clearly risen and is more than `average`, and otherwise that.
     pub(crate) fn raise(&self, average: f64, now: Moment) -> f64 {
-        let sure = self.believed_since(now - self.window / 2, now) as f64;
-        if sure > clear(self.earlier() as f64) && sure > average * CLEAR {
+        if self.believed(now) as f64 > self.raising(average) {
             self.believed_since(now - span(FOUND), now) as f64
         } else {
             average
         }
+    }
+
+    /// Returns when [`raise`](Self::raise) will find more, if nothing changes; none if it does now, or would not.
+    pub(crate) fn raises_at(&self, average: f64, now: Moment) -> Option<Moment> {
+        let at = self.held_above(self.raising(average))? + self.window;
+        (at > now).then_some(at)
     }
 
     /// Returns the highest lasting level that is remembered from before this rise.
@@ -188,22 +203,33 @@ impl Level {
         peak.map_or(rise, |peak| peak.min(rise)) + 1
     }
 
-    /// Returns since when the lasting level is above `threshold`, or when it will be if nothing changes; none if not then.
+    /// Returns since when the promising level is above `threshold`, or when it will be if nothing changes; none if not then.
     pub(crate) fn exceeds_at(&self, threshold: f64) -> Option<Moment> {
-        if self.now as f64 <= threshold {
-            return None;
-        }
-        let mut below = self.lower.iter().rev();
-        let last = below.find(|(_, level)| *level as f64 <= threshold);
-        Some(last.map_or(Moment::MIN, |(ended, _)| ended + self.window))
+        let since = self.held_above(threshold)?;
+        Some(since + self.promising_window())
     }
 
     /// Returns from when on a look that is asked for will find about all of the level, if nothing changes.
     pub(crate) fn settles_at(&self) -> Moment {
         let most = FALL * self.now as f64;
-        self.exceeds_at(most)
-            .unwrap_or(Moment::MIN)
-            .saturating_sub(span(LOOK_DELAY))
+        let promising = self.exceeds_at(most);
+        promising.map_or(Moment::MIN, |at| at - span(LOOK_DELAY))
+    }
+
+    /// Returns since when the level is above `threshold`; none if it is not. What is longer ago than the window is as long
+    /// ago as anything.
+    fn held_above(&self, threshold: f64) -> Option<Moment> {
+        if self.now as f64 <= threshold {
+            return None;
+        }
+        let mut below = self.lower.iter().rev();
+        let last = below.find(|(_, level)| *level as f64 <= threshold);
+        Some(last.map_or(LONG_AGO, |(ended, _)| *ended))
+    }
+
+    /// Returns what a lasting level has to exceed to be found instead of `average`.
+    fn raising(&self, average: f64) -> f64 {
+        clear(self.earlier() as f64).max(average * CLEAR)
     }
 
     /// Returns what lasts, or what did before requests began to move between reporters.
@@ -225,6 +251,10 @@ impl Level {
     fn least_since(&self, oldest: Moment) -> u64 {
         let lower = self.lower.iter().find(|(ended, _)| *ended > oldest);
         lower.map_or(self.now, |(_, level)| *level)
+    }
+
+    fn promising_window(&self) -> i64 {
+        self.window * PROMISING_THIRDS / 3
     }
 
     fn longest_rise(&self) -> i64 {

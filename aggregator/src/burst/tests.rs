@@ -19,7 +19,7 @@ impl World {
     fn new() -> Self {
         let mut world = Self {
             burst: Burst::default(),
-            level: Level::new(Duration::from_millis(200), 0),
+            level: Level::new(Duration::from_millis(225), 0),
             shared: shared(20),
             scale: Scale {
                 target: Some(10.0),
@@ -148,14 +148,14 @@ fn shared(per_second: u32) -> Shared {
 }
 
 #[test]
-fn a_step_is_asked_for_once_it_lasts_and_once() {
+fn a_step_is_asked_for_once_it_promises_to_last_and_once() {
     let mut world = World::new();
     assert_eq!(world.step(), Step::Wait);
     world.level.change(80, world.now);
     assert!(world.burst.is_interested(80) && !world.burst.is_interested(80));
-    let lasts = world.now + 200_000;
-    assert_eq!(world.step(), Step::WaitUntil(lasts));
-    world.pass(200_000);
+    let promising = world.now + 150_000;
+    assert_eq!(world.step(), Step::WaitUntil(promising));
+    world.pass(150_000);
     world.ask();
     assert!(world.burst.is_moved());
     assert_eq!(world.step(), Step::WaitUntil(world.now + 3 * SECOND));
@@ -270,7 +270,7 @@ fn a_level_that_goes_on_rising_is_waited_for_but_not_for_long() {
         world.pass(SECOND / 100);
     }
     let asked = asked.unwrap();
-    assert!((200_000 + 300_000..=550_000).contains(&asked), "{asked}");
+    assert!((150_000 + 300_000..=500_000).contains(&asked), "{asked}");
 }
 
 #[test]

@@ -101,6 +101,23 @@ impl Service {
         })
     }
 
+    /// Waits until it is known whether a rise of this moment lasts: what the HPA finds now it keeps to for 15 s. Cancel safe.
+    async fn decided(&self, request: &GetMetricsRequest) {
+        let Some(object) = &request.scaled_object_ref else {
+            return;
+        };
+        let Ok(trigger) = Trigger::parse(&object.scaler_metadata) else {
+            return;
+        };
+        let key = key(object);
+        let until = self
+            .aggregator
+            .update(|state, now| state.doubtful_until(&key, trigger.window, now));
+        if let Some(until) = until {
+            tokio::time::sleep_until(until).await;
+        }
+    }
+
     fn specs(&self, object: &ScaledObjectRef) -> Result<GetMetricSpecResponse, Status> {
         let trigger = Trigger::parse(&object.scaler_metadata);
         let key = key(object);
@@ -113,7 +130,7 @@ impl Service {
 
     /// Notes a call that the HPA is behind, and what it was told.
     fn looked<T>(&self, request: &Request<T>, object: &ScaledObjectRef, value: Option<f64>) {
-        if request.metadata().contains_key(DEADLINE) {
+        if is_of_hpa(request) {
             let key = key(object);
             self.aggregator
                 .update(|state, now| state.looked(&key, value, now));
@@ -193,6 +210,9 @@ impl ExternalScaler for Service {
         &self,
         request: Request<GetMetricsRequest>,
     ) -> Result<Response<GetMetricsResponse>, Status> {
+        if is_of_hpa(&request) && request.get_ref().metric_name == CONCURRENCY {
+            self.decided(request.get_ref()).await;
+        }
         let answer = self.metrics(request.get_ref());
         if let (Ok(answer), Some(object)) = (&answer, &request.get_ref().scaled_object_ref) {
             let mut values = answer.metric_values.iter();
@@ -316,6 +336,11 @@ impl Drop for Pushes {
             self.aggregator.unwatch_wakes(&self.key, wakes);
         }
     }
+}
+
+/// Whether the HPA is behind a call.
+fn is_of_hpa<T>(request: &Request<T>) -> bool {
+    request.metadata().contains_key(DEADLINE)
 }
 
 fn key(object: &ScaledObjectRef) -> ScaledObjectKey {

@@ -139,6 +139,26 @@ impl State {
         Ok(self.measure(&workload, entry, now))
     }
 
+    /// Returns when it will be known whether a rise of this moment lasts, and so whether [`load`](Self::load) will be more; none
+    /// if nothing is in doubt. At most [`Settings::burst_lasting`](crate::Settings::burst_lasting) from now.
+    pub(crate) fn doubtful_until(
+        &mut self,
+        key: &ScaledObjectKey,
+        window: Duration,
+        now: Instant,
+    ) -> Option<Instant> {
+        if !self.settings.bursts {
+            return None;
+        }
+        self.load(key, window, now).ok()?;
+        let now = self.advance(now);
+        let workload = self.workload(key).ok()?;
+        let entry = self.workloads.get(workload)?;
+        let average = self.average(workload, entry, now);
+        let at = entry.level.raises_at(average, now)?;
+        Some(self.instant(at))
+    }
+
     /// Returns each `ScaledObject` with its load, known or not.
     pub(crate) fn overview(&mut self, now: Instant) -> Vec<(ScaledObject, Load, Knowledge)> {
         let now = self.advance(now);
@@ -264,18 +284,7 @@ impl State {
             .map(|(member, _)| &member.pod.name);
         let unknown_names: Vec<_> = unknown.by_ref().take(MAX_NAMES).cloned().collect();
         let unknown_pods = unknown_names.len() + unknown.count();
-        let average = self.concurrency_over(entry, entry.window, now);
-        let short = entry.window / PANIC_DIVISOR;
-        let lately = self.concurrency_over(entry, short, now);
-        let mut concurrency = if lately > average * BURST {
-            lately
-        } else {
-            average
-        };
-        if self.is_pieced_together(entry, short, now) {
-            concurrency = concurrency.max(entry.in_flight as f64);
-        }
-        let mut concurrency = concurrency + held as f64;
+        let mut concurrency = self.average(workload, entry, now);
         if self.settings.bursts {
             concurrency = entry.level.raise(concurrency, now);
         }
@@ -290,6 +299,22 @@ impl State {
             unknown_names,
             ready_endpoints: entry.endpoints.len(),
         }
+    }
+
+    /// Returns requests in flight on average, or lately where that is clearly more, and those held now.
+    fn average(&self, workload: &Workload, entry: &Entry, now: Moment) -> f64 {
+        let average = self.concurrency_over(entry, entry.window, now);
+        let short = entry.window / PANIC_DIVISOR;
+        let lately = self.concurrency_over(entry, short, now);
+        let mut concurrency = if lately > average * BURST {
+            lately
+        } else {
+            average
+        };
+        if self.is_pieced_together(entry, short, now) {
+            concurrency = concurrency.max(entry.in_flight as f64);
+        }
+        concurrency + self.held(workload) as f64
     }
 
     fn histories<'a>(&'a self, entry: &'a Entry) -> impl Iterator<Item = &'a History> {

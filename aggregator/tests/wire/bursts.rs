@@ -88,12 +88,15 @@ async fn a_burst_moves_the_target_everywhere_and_the_look_finds_all_of_it() {
     assert_eq!(targets(&moved), (10.001, 10));
     assert_eq!(scene.get_specs().await, moved);
 
+    scene.concurrency(metric("concurrency", &TARGET)).await;
+    assert_eq!(scene.outcome("read"), 0, "a poll of KEDA's is no look");
+    // It comes before the rise is sure, and waits for that.
+    let look = with_deadline(metric("concurrency", &TARGET));
+    let found = scene.concurrency(look).await;
+    assert!(found >= 80.0, "{found}");
+    assert_eq!(scene.outcome("read"), 1);
     let polled = scene.concurrency(metric("concurrency", &TARGET)).await;
     assert!(polled >= 80.0, "{polled}");
-    assert_eq!(scene.outcome("read"), 0, "a poll of KEDA's is no look");
-    let look = with_deadline(metric("concurrency", &TARGET));
-    assert!(scene.concurrency(look).await >= 80.0);
-    assert_eq!(scene.outcome("read"), 1);
     let state = scene.rig.aggregator.debug_state();
     assert_eq!(state["bursts"]["spec_streams"], 1);
     assert_eq!(state["scaled_objects"][0]["burst"]["looks"], "answered");

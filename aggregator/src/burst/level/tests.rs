@@ -22,7 +22,9 @@ fn what_is_higher_lasts_after_the_window_and_what_is_lower_at_once() {
     let level = level(&[(1_000, 5), (2_000, 80)]);
     assert_eq!(level.lasting(at(2_149)), 5);
     assert_eq!(level.lasting(at(2_150)), 80);
-    assert_eq!(level.exceeds_at(20.0), Some(at(2_150)));
+    assert_eq!(level.promising(at(2_099)), 5);
+    assert_eq!(level.promising(at(2_100)), 80);
+    assert_eq!(level.exceeds_at(20.0), Some(at(2_100)));
     assert_eq!(level.exceeds_at(80.0), None);
     let mut level = level;
     level.change(7, at(3_000));
@@ -43,8 +45,11 @@ fn an_average_is_raised_in_a_clear_rise_until_it_ends() {
     let mut level = level(&[(1_000, 5), (20_000, 5)]);
     let near = |value: f64, expected: f64| (value - expected).abs() < 1e-9;
     level.change(80, at(20_000));
-    assert!(near(level.raise(5.0, at(20_070)), 5.0));
-    assert!(near(level.raise(5.0, at(20_075)), 80.0));
+    assert!(near(level.raise(5.0, at(20_145)), 5.0));
+    assert_eq!(level.raises_at(5.0, at(20_145)), Some(at(20_150)));
+    assert!(near(level.raise(5.0, at(20_150)), 80.0));
+    assert_eq!(level.raises_at(5.0, at(20_150)), None);
+    assert_eq!(level.raises_at(78.0, at(20_100)), None, "too little more");
     assert!(
         near(level.raise(78.0, at(26_000)), 78.0),
         "it has caught up"
@@ -62,12 +67,12 @@ fn an_average_is_raised_in_a_clear_rise_until_it_ends() {
 
 #[test]
 fn once_a_rise_is_sure_all_of_it_is_found() {
-    let mut level = level(&[(1_000, 5), (20_000, 60), (20_020, 80)]);
+    let mut level = level(&[(1_000, 5), (20_000, 60), (20_090, 80)]);
     assert_eq!(level.lasting(at(20_150)), 60);
-    assert_eq!(answer(&level, 20_070), "20", "it is not sure");
-    assert_eq!(answer(&level, 20_075), "80");
-    level.change(90, at(20_080));
-    assert_eq!(answer(&level, 20_090), "80", "a moment is not enough");
+    assert_eq!(answer(&level, 20_145), "20", "it is not sure");
+    assert_eq!(answer(&level, 20_150), "80");
+    level.change(90, at(20_155));
+    assert_eq!(answer(&level, 20_165), "80", "a moment is not enough");
 }
 
 #[test]

@@ -105,6 +105,8 @@ pub(super) fn play(play: Play, milliseconds: u64, shape: impl Fn(u64) -> u64) ->
     let (mut replicas, mut named, mut moved) = (1, 0, false);
     let mut due = Some(world.now);
     let (mut looks, mut tick) = (Vec::new(), play.tick);
+    // When the HPA is answered, and whether it waits for that.
+    let (mut answer, mut answers) = (world.now, false);
     played.replicas.push((0, 1));
     for time in (0..milliseconds).step_by(GRAIN as usize) {
         world.pass(Duration::from_millis(GRAIN));
@@ -127,15 +129,22 @@ pub(super) fn play(play: Play, milliseconds: u64, shape: impl Fn(u64) -> u64) ->
             }
             woken = world.state.effects().contains(&Effect::Wake(key.clone()));
         }
-        let asked = looks.first() == Some(&time);
-        if asked {
-            looks.remove(0);
-        }
         if time >= tick {
             tick += TICK.as_millis() as u64;
-        } else if !asked {
+            looks.push(time);
+        }
+        let due_looks = looks.len();
+        looks.retain(|look| *look > time);
+        if looks.len() < due_looks {
+            let window = Duration::from_mins(1);
+            let until = world.state.doubtful_until(&key, window, world.now);
+            answer = answer.max(until.unwrap_or(world.now));
+            answers = true;
+        }
+        if !answers || world.now < answer {
             continue;
         }
+        answers = false;
         let total = world.load().concurrency;
         world.state.looked(&key, Some(total), world.now);
         let ratio = total / (TARGET * replicas as f64);
