@@ -8,14 +8,19 @@ mod belief;
 mod level;
 mod pace;
 mod rate;
+mod shared;
 mod target;
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-pub(crate) use self::{belief::Belief, level::Level, rate::Rate, target::moved};
-use self::{level::clear, pace::Pace};
+use self::{belief::Belief, level::clear, shared::Outcome};
+pub(crate) use self::{
+    level::{Level, SETTLE_LIMIT},
+    shared::Shared,
+    target::moved,
+};
 use crate::history::{Moment, span};
 
 /// Load off its target by less than this part is left alone by the HPA.
@@ -27,72 +32,9 @@ const TURN: Duration = Duration::from_secs(15);
 /// How long a look that was asked for may take. It takes a tenth of a second where KEDA has nothing else to do.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Longest wait for a level that goes on rising.
-const SETTLE_LIMIT: Duration = Duration::from_millis(300);
-
-/// What came of a clear rise.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// A look was asked for and followed.
-    Read,
-    /// A look was asked for and did not follow in time.
-    Unread,
-    /// It had to wait for other `ScaledObject`s' looks.
-    Limited,
-    /// None was asked for, since none followed earlier.
-    Stopped,
-}
-
-impl Outcome {
-    /// Every outcome, with its name in metrics.
-    pub(crate) const ALL: [(Self, &'static str); 4] = [
-        (Self::Read, "read"),
-        (Self::Unread, "unread"),
-        (Self::Limited, "limited"),
-        (Self::Stopped, "stopped"),
-    ];
-}
-
-/// What all `ScaledObject`s share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    interval: i64,
-    pub(crate) belief: Belief,
-    pace: Pace,
-    rate: Rate,
-    /// Looks that have been asked for and are waited for.
-    asked: usize,
-    outcomes: [u64; Outcome::ALL.len()],
-}
-
-impl Shared {
-    /// Allows each `ScaledObject` one look in `interval`, and all of them so many a second.
-    pub(crate) fn new(interval: Duration, per_second: u32) -> Self {
-        Self {
-            interval: span(interval),
-            belief: Belief::default(),
-            pace: Pace::default(),
-            rate: Rate::new(per_second),
-            asked: 0,
-            outcomes: [0; Outcome::ALL.len()],
-        }
-    }
-
-    /// Returns how often each outcome came about, by its name.
-    pub(crate) fn outcomes(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let names = Outcome::ALL.into_iter().map(|(_, name)| name);
-        names.zip(self.outcomes)
-    }
-
-    /// Returns how many more looks may be asked for before one of those that are waited for is settled.
-    pub(crate) fn free(&self) -> usize {
-        self.pace.allowed().saturating_sub(self.asked)
-    }
-
-    fn count(&mut self, outcome: Outcome) {
-        self.outcomes[outcome as usize] += 1;
-    }
-}
+/// How long a level has to be held for a look to be asked for: the look takes as long again to come, and its answer waits until
+/// the level has lasted. Where the last one found nothing, the level has to have lasted before.
+const PROMISE: Duration = Duration::from_millis(50);
 
 /// What decides besides the level.
 #[derive(Clone, Copy, Debug)]
@@ -131,6 +73,8 @@ struct Told {
 struct Asked {
     at: Moment,
     pods: usize,
+    /// What these can take.
+    capacity: f64,
 }
 
 /// What became of a look that was waited for.
@@ -153,8 +97,9 @@ pub(crate) enum Settled {
 pub(crate) struct Burst {
     moved: bool,
     told: Option<Told>,
-    /// Since when a look is wanted.
-    wanted: Option<Moment>,
+    /// How long a level has to be held for a look to be asked for, where that is less than to last: [`PROMISE`] if the last
+    /// one found more than the pods can take.
+    promise: i64,
     /// Whether only others' looks are in its way.
     queued: bool,
     /// When the HPA was last seen to look.
@@ -173,7 +118,7 @@ impl Default for Burst {
         Self {
             moved: false,
             told: None,
-            wanted: None,
+            promise: span(PROMISE),
             queued: false,
             seen: None,
             withheld: false,
@@ -238,7 +183,10 @@ impl Burst {
             self.rest();
             return Step::Wait;
         };
-        let capacity = target * pods as f64 * TOLERANCE;
+        let capacity = capacity(target, pods);
+        if self.told.is_some_and(|told| pods > told.pods) {
+            self.promise = span(PROMISE);
+        }
         // Once is enough, unless pods have come and are not enough: the HPA's scale-up policy may limit each step.
         let told = self.told.map_or(0.0, |told| {
             if told.rise == level.rise() && pods <= told.pods {
@@ -249,21 +197,16 @@ impl Burst {
         });
         let earlier = told.max(level.earlier() as f64);
         let threshold = capacity.max(clear(earlier));
-        self.interest = capacity;
-        if level.promising(now) as f64 <= threshold {
+        let held = self.held(level);
+        if level.held_for(held, now) as f64 <= threshold {
             self.rest();
-            return match level.exceeds_at(threshold) {
+            self.interest = capacity;
+            return match level.exceeds_at(threshold, held) {
                 Some(at) => Step::WaitUntil(at),
                 None if level.now() as f64 > capacity => Step::WaitUntil(level.forgets_at()),
                 None => Step::Wait,
             };
         }
-        let wanted = *self.wanted.get_or_insert(now);
-        let settles = level.settles_at().min(wanted + span(SETTLE_LIMIT));
-        if now < settles {
-            return Step::WaitUntil(settles);
-        }
-        self.interest = f64::INFINITY;
         if let Some(asked) = self.asked {
             return Step::WaitUntil(asked.overdue());
         }
@@ -308,13 +251,16 @@ impl Burst {
         self.moved = !self.moved;
         self.told = Some(Told {
             rise: level.rise(),
-            level: level.promising(now) as f64,
+            level: level.held_for(self.held(level), now) as f64,
             pods: scale.pods,
         });
         self.asked = Some(Asked {
             at: now,
             pods: scale.pods,
+            capacity: capacity(scale.target.unwrap_or_default(), scale.pods),
         });
+        // Until it has found something.
+        self.promise = i64::MAX;
         self.last = Some(now);
         shared.asked += 1;
     }
@@ -330,6 +276,9 @@ impl Burst {
     ) -> Settled {
         self.seen = Some(now);
         if let Some(value) = value {
+            if self.asked.is_some_and(|asked| value > asked.capacity) {
+                self.promise = span(PROMISE);
+            }
             // Less than what lasted if it came before the load was known where it was read.
             self.told = Some(Told {
                 rise: level.rise(),
@@ -378,7 +327,6 @@ impl Burst {
             "lasting": level.lasting(now),
             "earlier": level.earlier(),
             "target_moved": self.moved,
-            "wanted": self.wanted.is_some(),
             "asked": self.asked.is_some(),
             "looks": self.belief.name(),
         })
@@ -396,11 +344,20 @@ impl Burst {
         Settled::Followed
     }
 
+    /// Returns how long a level has to be held for a look to be asked for.
+    fn held(&self, level: &Level) -> i64 {
+        self.promise.min(level.window())
+    }
+
     fn rest(&mut self) {
-        self.wanted = None;
         self.slot = None;
         self.withheld = false;
     }
+}
+
+/// Returns how many requests the HPA leaves to so many pods.
+fn capacity(target: f64, pods: usize) -> f64 {
+    target * pods as f64 * TOLERANCE
 }
 
 impl Asked {

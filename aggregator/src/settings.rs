@@ -22,8 +22,8 @@ pub struct Settings {
     /// Whether the HPA is asked to look at once when a workload's load has clearly risen, and then finds that load rather
     /// than its average.
     pub bursts: bool,
-    /// How long a load has to last to be found; 0 to 1 s. What ends sooner is a blip. A look is asked for after two thirds of
-    /// that, since it takes a while to come, and an answer to it waits for the rest.
+    /// How long a load has to last to be found; 0 to 1 s. What ends sooner is a blip. A look is asked for sooner, since it takes a
+    /// while to come, and its answer waits for the rest.
     pub burst_lasting: Duration,
     /// Least time between two looks that are asked for one `ScaledObject`. Each is a write of its HPA.
     pub burst_interval: Duration,

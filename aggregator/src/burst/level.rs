@@ -24,15 +24,11 @@ const LONG_AGO: Moment = Moment::MIN / 2;
 /// Changes within one such time are kept as one.
 const GRAIN: Duration = Duration::from_millis(5);
 
-/// How long before it is read a level is as good as known: a look that is asked for comes later than this.
-const LOOK_DELAY: Duration = Duration::from_millis(50);
-
-/// A look may be asked for once a level has been held for these thirds of the window: it comes a while later, and waits for
-/// the rest.
-const PROMISING_THIRDS: i64 = 2;
-
 /// How long a level has to be held to be found by a look once a rise is sure: the rest of a step is as real as its begin.
 const FOUND: Duration = Duration::from_millis(50);
+
+/// How much longer than until a rise is sure a look waits for one that goes on.
+pub(crate) const SETTLE_LIMIT: Duration = Duration::from_millis(300);
 
 /// How long after pods began or ceased to take requests those move between reporters: two intervals of busy ones. What is
 /// gone from one may be told up to a second before or after it has come to another.
@@ -143,7 +139,7 @@ impl Level {
 
     /// Lets time pass. Between two changes the lasting level only grows.
     pub(crate) fn observe(&mut self, now: Moment) {
-        let oldest = now - self.window;
+        let oldest = now - self.window - span(SETTLE_LIMIT);
         while self
             .lower
             .front()
@@ -169,9 +165,14 @@ impl Level {
         self.least_since(now - self.window)
     }
 
-    /// Returns the highest level that was held for so much of the window that a look may be asked for.
-    pub(crate) fn promising(&self, now: Moment) -> u64 {
-        self.least_since(now - self.promising_window())
+    /// Returns how long a level has to be held to count.
+    pub(crate) fn window(&self) -> i64 {
+        self.window
+    }
+
+    /// Returns the highest level that was held for so long, which is the window at most.
+    pub(crate) fn held_for(&self, time: i64, now: Moment) -> u64 {
+        self.least_since(now - time)
     }
 
     /// Returns the level of now if it has clearly risen and is more than `average`, and otherwise that.
@@ -183,10 +184,14 @@ impl Level {
         }
     }
 
-    /// Returns when [`raise`](Self::raise) will find more, if nothing changes; none if it does now, or would not.
-    pub(crate) fn raises_at(&self, average: f64, now: Moment) -> Option<Moment> {
-        let at = self.held_above(self.raising(average))? + self.window;
-        (at > now).then_some(at)
+    /// Returns when it will be known what [`raise`](Self::raise) finds, if nothing changes; none if it is now.
+    ///
+    /// A rise is in doubt until it is sure, and then for as long as it goes on, but not for long.
+    pub(crate) fn doubtful_until(&self, average: f64, now: Moment) -> Option<Moment> {
+        let sure = self.held_above(self.raising(average))? + self.window;
+        let settled = self.held_above(FALL * self.now as f64)? + span(FOUND);
+        let known = sure.max(settled.min(sure + span(SETTLE_LIMIT)));
+        (known > now).then_some(known)
     }
 
     /// Returns the highest lasting level that is remembered from before this rise.
@@ -203,21 +208,14 @@ impl Level {
         peak.map_or(rise, |peak| peak.min(rise)) + 1
     }
 
-    /// Returns since when the promising level is above `threshold`, or when it will be if nothing changes; none if not then.
-    pub(crate) fn exceeds_at(&self, threshold: f64) -> Option<Moment> {
-        let since = self.held_above(threshold)?;
-        Some(since + self.promising_window())
+    /// Returns since when a level above `threshold` has been held for so long, or when it will have been if nothing changes; none
+    /// if not then.
+    pub(crate) fn exceeds_at(&self, threshold: f64, held: i64) -> Option<Moment> {
+        Some(self.held_above(threshold)? + held)
     }
 
-    /// Returns from when on a look that is asked for will find about all of the level, if nothing changes.
-    pub(crate) fn settles_at(&self) -> Moment {
-        let most = FALL * self.now as f64;
-        let promising = self.exceeds_at(most);
-        promising.map_or(Moment::MIN, |at| at - span(LOOK_DELAY))
-    }
-
-    /// Returns since when the level is above `threshold`; none if it is not. What is longer ago than the window is as long
-    /// ago as anything.
+    /// Returns since when the level is above `threshold`; none if it is not. What is longer ago than anybody asks is as long ago
+    /// as anything.
     fn held_above(&self, threshold: f64) -> Option<Moment> {
         if self.now as f64 <= threshold {
             return None;
@@ -251,10 +249,6 @@ impl Level {
     fn least_since(&self, oldest: Moment) -> u64 {
         let lower = self.lower.iter().find(|(ended, _)| *ended > oldest);
         lower.map_or(self.now, |(_, level)| *level)
-    }
-
-    fn promising_window(&self) -> i64 {
-        self.window * PROMISING_THIRDS / 3
     }
 
     fn longest_rise(&self) -> i64 {

@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     aggregator::Aggregator,
+    burst::SETTLE_LIMIT,
     state::{Load, ScaledObjectKey, State, Unknown},
     trigger::{CONCURRENCY, REQUEST_RATE, Trigger, TriggerError},
 };
@@ -101,7 +102,8 @@ impl Service {
         })
     }
 
-    /// Waits until it is known whether a rise of this moment lasts: what the HPA finds now it keeps to for 15 s. Cancel safe.
+    /// Waits until it is known whether a rise of this moment lasts, and how far it goes: what the HPA finds now it keeps to for
+    /// 15 s. Cancel safe.
     async fn decided(&self, request: &GetMetricsRequest) {
         let Some(object) = &request.scaled_object_ref else {
             return;
@@ -110,11 +112,14 @@ impl Service {
             return;
         };
         let key = key(object);
-        let until = self
-            .aggregator
-            .update(|state, now| state.doubtful_until(&key, trigger.window, now));
-        if let Some(until) = until {
-            tokio::time::sleep_until(until).await;
+        let doubt = || {
+            self.aggregator
+                .update(|state, now| state.doubtful_until(&key, trigger.window, now))
+        };
+        // One rise after the other could be in doubt.
+        let limit = Instant::now() + self.aggregator.settings().burst_lasting + SETTLE_LIMIT;
+        while let Some(until) = doubt().filter(|_| Instant::now() < limit) {
+            tokio::time::sleep_until(until.min(limit)).await;
         }
     }
 

@@ -139,8 +139,8 @@ impl State {
         Ok(self.measure(&workload, entry, now))
     }
 
-    /// Returns when it will be known whether a rise of this moment lasts, and so whether [`load`](Self::load) will be more; none
-    /// if nothing is in doubt. At most [`Settings::burst_lasting`](crate::Settings::burst_lasting) from now.
+    /// Returns when it will be known whether a rise of this moment lasts, and how far it goes, and so what [`load`](Self::load) is;
+    /// none if nothing is in doubt.
     pub(crate) fn doubtful_until(
         &mut self,
         key: &ScaledObjectKey,
@@ -155,7 +155,7 @@ impl State {
         let workload = self.workload(key).ok()?;
         let entry = self.workloads.get(workload)?;
         let average = self.average(workload, entry, now);
-        let at = entry.level.raises_at(average, now)?;
+        let at = entry.level.doubtful_until(average, now)?;
         Some(self.instant(at))
     }
 

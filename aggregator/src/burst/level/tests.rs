@@ -22,10 +22,10 @@ fn what_is_higher_lasts_after_the_window_and_what_is_lower_at_once() {
     let level = level(&[(1_000, 5), (2_000, 80)]);
     assert_eq!(level.lasting(at(2_149)), 5);
     assert_eq!(level.lasting(at(2_150)), 80);
-    assert_eq!(level.promising(at(2_099)), 5);
-    assert_eq!(level.promising(at(2_100)), 80);
-    assert_eq!(level.exceeds_at(20.0), Some(at(2_100)));
-    assert_eq!(level.exceeds_at(80.0), None);
+    assert_eq!(level.held_for(at(50), at(2_049)), 5);
+    assert_eq!(level.held_for(at(50), at(2_050)), 80);
+    assert_eq!(level.exceeds_at(20.0, at(50)), Some(at(2_050)));
+    assert_eq!(level.exceeds_at(80.0, at(50)), None);
     let mut level = level;
     level.change(7, at(3_000));
     assert_eq!(level.lasting(at(3_000)), 7);
@@ -46,10 +46,14 @@ fn an_average_is_raised_in_a_clear_rise_until_it_ends() {
     let near = |value: f64, expected: f64| (value - expected).abs() < 1e-9;
     level.change(80, at(20_000));
     assert!(near(level.raise(5.0, at(20_145)), 5.0));
-    assert_eq!(level.raises_at(5.0, at(20_145)), Some(at(20_150)));
+    assert_eq!(level.doubtful_until(5.0, at(20_145)), Some(at(20_150)));
     assert!(near(level.raise(5.0, at(20_150)), 80.0));
-    assert_eq!(level.raises_at(5.0, at(20_150)), None);
-    assert_eq!(level.raises_at(78.0, at(20_100)), None, "too little more");
+    assert_eq!(level.doubtful_until(5.0, at(20_150)), None);
+    assert_eq!(
+        level.doubtful_until(78.0, at(20_100)),
+        None,
+        "too little more"
+    );
     assert!(
         near(level.raise(78.0, at(26_000)), 78.0),
         "it has caught up"
@@ -73,6 +77,29 @@ fn once_a_rise_is_sure_all_of_it_is_found() {
     assert_eq!(answer(&level, 20_150), "80");
     level.change(90, at(20_155));
     assert_eq!(answer(&level, 20_165), "80", "a moment is not enough");
+}
+
+#[test]
+fn a_rise_that_goes_on_is_waited_for_but_not_for_long() {
+    let mut level = level(&[(1_000, 5)]);
+    let mut found = None;
+    for time in (20_000..21_000).step_by(10) {
+        level.change(u64::try_from(time - 19_960).unwrap() / 2, at(time));
+        let doubtful = level.doubtful_until(5.0, at(time)).is_some();
+        found = found.or((!doubtful).then_some(time));
+    }
+    // It is clear, lasts, and then settles no more: its tenth is less than what comes in 50 ms.
+    assert_eq!(found, Some(20_000 + 450));
+    let mut level = level_of_steps();
+    assert_eq!(level.doubtful_until(5.0, at(20_140)), Some(at(20_180)));
+    level.observe(at(20_180));
+    assert_eq!(level.doubtful_until(5.0, at(20_180)), None);
+    assert_eq!(level.raise(5.0, at(20_180)).to_string(), "80");
+}
+
+/// One that has come in two parts, of which the first is sure before the second can be found.
+fn level_of_steps() -> Level {
+    level(&[(1_000, 5), (20_000, 40), (20_130, 80)])
 }
 
 #[test]
@@ -162,6 +189,6 @@ proptest! {
         let lasting = level.lasting(at(now));
         prop_assert!(lasting <= least(150), "{lasting} of {}", least(150));
         prop_assert!(lasting >= least(155), "{lasting} of {}", least(155));
-        prop_assert!(level.lower.len() <= 31);
+        prop_assert!(level.lower.len() <= 91);
     }
 }

@@ -17,7 +17,7 @@ fn a_step_reaches_its_replicas_by_one_look() {
     let shape = |time| if time < 20_000 { 5 } else { 80 };
     let played = play(PLAY, 90_000, shape);
     assert_eq!(played.asked.len(), 1, "{played:?}");
-    assert!((20_150..=20_170).contains(&played.asked[0]), "{played:?}");
+    assert!((20_050..=20_070).contains(&played.asked[0]), "{played:?}");
     let reached = played.reached(8);
     assert!(reached <= 20_310, "{played:?}");
     assert_eq!(played.most(0..=90_000), 8, "{played:?}");
@@ -56,7 +56,7 @@ fn a_ramp_is_followed_without_haste() {
 #[test]
 fn a_spike_of_a_fifth_of_a_second_is_not_found_by_a_look_however_soon_it_comes() {
     for begins in [20_000, 20_010, 21_370] {
-        for length in [10, 100, 140, 160, 200, 220] {
+        for length in [10, 40, 60, 150, 200, 220] {
             let spike = |time| {
                 if (begins..begins + length).contains(&time) {
                     80
@@ -72,7 +72,7 @@ fn a_spike_of_a_fifth_of_a_second_is_not_found_by_a_look_however_soon_it_comes()
                     ..PLAY
                 };
                 let played = play(this, 40_000, spike);
-                let asked = usize::from(length > 150);
+                let asked = usize::from(length > 50);
                 assert_eq!(played.asked.len(), asked, "{length}: {played:?}");
                 assert_eq!(played.most(0..=40_000), 1, "{length}: {played:?}");
             }
@@ -152,7 +152,7 @@ fn what_independent_arrivals_add_by_chance_is_no_burst() {
         let shape = |time| levels[usize::try_from(time).unwrap()];
         let played = play(PLAY, 600_000, shape);
         let later = played.asked.iter().filter(|at| **at > 20_000);
-        assert!(later.count() <= 4, "{per_second}: {:?}", played.asked);
+        assert!(later.count() <= 6, "{per_second}: {:?}", played.asked);
     }
 }
 

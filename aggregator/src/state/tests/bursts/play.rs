@@ -1,7 +1,7 @@
 //! Shapes of load against a model of the HPA, with the levels as one sidecar reports them.
 //!
-//! The model does what Kubernetes does: it looks every 15 s, and a moment after the target was moved; it keeps to its
-//! tolerance, and takes pods away without stabilization, which is the worst case for flapping.
+//! The model does what Kubernetes does: it looks every 15 s, and a moment after the target was moved; it waits for its answer
+//! while that is in doubt, keeps to its tolerance, and takes pods away without stabilization, which is the worst case for flapping.
 
 #![expect(
     clippy::cast_possible_truncation,
@@ -16,6 +16,7 @@ use crate::trigger::Trigger;
 
 pub(super) const TARGET: f64 = 10.0;
 const TICK: Duration = Duration::from_secs(15);
+const LONGEST_DOUBT: Duration = Duration::from_millis(525);
 pub(super) const GRAIN: u64 = 10;
 
 /// What happened.
@@ -106,7 +107,7 @@ pub(super) fn play(play: Play, milliseconds: u64, shape: impl Fn(u64) -> u64) ->
     let mut due = Some(world.now);
     let (mut looks, mut tick) = (Vec::new(), play.tick);
     // When the HPA is answered, and whether it waits for that.
-    let (mut answer, mut answers) = (world.now, false);
+    let (mut answer, mut answers, mut limit) = (world.now, false, world.now);
     played.replicas.push((0, 1));
     for time in (0..milliseconds).step_by(GRAIN as usize) {
         world.pass(Duration::from_millis(GRAIN));
@@ -133,15 +134,20 @@ pub(super) fn play(play: Play, milliseconds: u64, shape: impl Fn(u64) -> u64) ->
             tick += TICK.as_millis() as u64;
             looks.push(time);
         }
-        let due_looks = looks.len();
+        let coming = looks.len();
         looks.retain(|look| *look > time);
-        if looks.len() < due_looks {
-            let window = Duration::from_mins(1);
-            let until = world.state.doubtful_until(&key, window, world.now);
-            answer = answer.max(until.unwrap_or(world.now));
-            answers = true;
+        if looks.len() < coming && !answers {
+            (answers, answer) = (true, world.now);
+            limit = world.now + LONGEST_DOUBT;
         }
         if !answers || world.now < answer {
+            continue;
+        }
+        let doubtful = world
+            .state
+            .doubtful_until(&key, Duration::from_mins(1), world.now);
+        if let Some(until) = doubtful.filter(|_| world.now < limit) {
+            answer = until.min(limit);
             continue;
         }
         answers = false;
