@@ -100,7 +100,7 @@ request of the step, on the client's clock, to the moment in which a watch tells
 - Requests take {time} s each, on connections of their own; {BEFORE} of them are in flight all the time. Averages are over
   {window} s. Stillwake is asked through the app's own Service, the Add-on through its interceptor's.
 - Each waits for its one replica, then for a random part of the HPA's 15 s, then for its turn: steps never overlap, and the next
-  one begins when the last one's pods take requests.
+  one begins when the last one's pods have taken requests and its load has ended.
 - Without bursts is a second release in the same cluster, with its own webhook, aggregators and activators.
 - A step of more than {WANTED} replicas has gone too far; the most of all steps is told.
 ",

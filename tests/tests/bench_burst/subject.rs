@@ -162,8 +162,8 @@ impl Subject {
                 pods::until_ready(&self.namespace, self.name, wanted),
             )
             .await;
-            drop(turn);
             burst.finish().await;
+            drop(turn);
             replicas.until(&1).await?;
             most.extend(replicas.values().into_iter().max());
         }
