@@ -27,6 +27,9 @@ const GRAIN: Duration = Duration::from_millis(5);
 /// How long a level has to be held to be found by a look once a rise is sure: the rest of a step is as real as its begin.
 const FOUND: Duration = Duration::from_millis(50);
 
+/// How long a rise has to be all but over for a look not to wait for more of it: three reports of a number that goes on growing.
+const SETTLED: Duration = Duration::from_millis(150);
+
 /// How much longer than until a rise is sure a look waits for one that goes on.
 pub(crate) const SETTLE_LIMIT: Duration = Duration::from_millis(300);
 
@@ -189,7 +192,7 @@ impl Level {
     /// A rise is in doubt until it is sure, and then for as long as it goes on, but not for long.
     pub(crate) fn doubtful_until(&self, average: f64, now: Moment) -> Option<Moment> {
         let sure = self.held_above(self.raising(average))? + self.window;
-        let settled = self.held_above(FALL * self.now as f64)? + span(FOUND);
+        let settled = self.held_above(FALL * self.now as f64)? + span(SETTLED);
         let known = sure.max(settled.min(sure + span(SETTLE_LIMIT)));
         (known > now).then_some(known)
     }

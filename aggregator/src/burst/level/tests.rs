@@ -91,10 +91,10 @@ fn a_rise_that_goes_on_is_waited_for_but_not_for_long() {
     // It is clear, lasts, and then settles no more: its tenth is less than what comes in 50 ms.
     assert_eq!(found, Some(20_000 + 450));
     let mut level = level_of_steps();
-    assert_eq!(level.doubtful_until(5.0, at(20_140)), Some(at(20_180)));
-    level.observe(at(20_180));
-    assert_eq!(level.doubtful_until(5.0, at(20_180)), None);
-    assert_eq!(level.raise(5.0, at(20_180)).to_string(), "80");
+    assert_eq!(level.doubtful_until(5.0, at(20_140)), Some(at(20_280)));
+    level.observe(at(20_280));
+    assert_eq!(level.doubtful_until(5.0, at(20_280)), None);
+    assert_eq!(level.raise(5.0, at(20_280)).to_string(), "80");
 }
 
 /// One that has come in two parts, of which the first is sure before the second can be found.
