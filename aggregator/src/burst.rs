@@ -184,17 +184,15 @@ impl Burst {
             return Step::Wait;
         };
         let capacity = capacity(target, pods);
-        if self.told.is_some_and(|told| pods > told.pods) {
+        let grown = self.told.is_some_and(|told| pods > told.pods);
+        if grown {
             self.promise = span(PROMISE);
         }
         // Once is enough, unless pods have come and are not enough: the HPA's scale-up policy may limit each step.
-        let told = self.told.map_or(0.0, |told| {
-            if told.rise == level.rise() && pods <= told.pods {
-                told.level
-            } else {
-                0.0
-            }
-        });
+        let told = self
+            .told
+            .filter(|told| !grown && told.rise == level.rise())
+            .map_or(0.0, |told| told.level);
         let earlier = told.max(level.earlier() as f64);
         let threshold = capacity.max(clear(earlier));
         let held = self.held(level);

@@ -165,7 +165,7 @@ impl Level {
 
     /// Returns the highest level that was held for the whole window, at `now` or, if nothing changes, later.
     pub(crate) fn lasting(&self, now: Moment) -> u64 {
-        self.least_since(now - self.window)
+        self.held_for(self.window, now)
     }
 
     /// Returns how long a level has to be held to count.

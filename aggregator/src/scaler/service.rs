@@ -66,21 +66,29 @@ impl Service {
         Self { aggregator, stop }
     }
 
-    fn load(&self, object: &ScaledObjectRef) -> Result<(Trigger, Load), Status> {
-        let trigger = Trigger::parse(&object.scaler_metadata)?;
+    fn load(&self, object: &ScaledObjectRef, trigger: &Trigger) -> Result<Load, Status> {
         let key = key(object);
         let load = self
             .aggregator
             .update(|state, now| state.load(&key, trigger.window, now))?;
-        Ok((trigger, load))
+        Ok(load)
     }
 
-    fn metrics(&self, request: &GetMetricsRequest) -> Result<GetMetricsResponse, Status> {
+    async fn metrics(
+        &self,
+        request: &Request<GetMetricsRequest>,
+    ) -> Result<GetMetricsResponse, Status> {
+        let is_look = is_of_hpa(request);
+        let request = request.get_ref();
         let object = request.scaled_object_ref.as_ref().ok_or_else(|| {
             Status::invalid_argument("scaledObjectRef is missing; it must name a ScaledObject")
         })?;
-        let (trigger, load) = self.load(object)?;
+        let trigger = Trigger::parse(&object.scaler_metadata)?;
         let name = request.metric_name.as_str();
+        if is_look && name == CONCURRENCY {
+            self.decided(object, &trigger).await;
+        }
+        let load = self.load(object, &trigger)?;
         let names: Vec<_> = trigger.targets().map(|(name, _)| name).collect();
         let value = match name {
             _ if !names.contains(&name) => {
@@ -104,13 +112,7 @@ impl Service {
 
     /// Waits until it is known whether a rise of this moment lasts, and how far it goes: what the HPA finds now it keeps to for
     /// 15 s. Cancel safe.
-    async fn decided(&self, request: &GetMetricsRequest) {
-        let Some(object) = &request.scaled_object_ref else {
-            return;
-        };
-        let Ok(trigger) = Trigger::parse(&object.scaler_metadata) else {
-            return;
-        };
+    async fn decided(&self, object: &ScaledObjectRef, trigger: &Trigger) {
         let key = key(object);
         let doubt = || {
             self.aggregator
@@ -193,9 +195,11 @@ impl ExternalScaler for Service {
         &self,
         request: Request<ScaledObjectRef>,
     ) -> Result<Response<IsActiveResponse>, Status> {
-        let answer = self
-            .load(request.get_ref())
-            .map(|(_, load)| IsActiveResponse {
+        let object = request.get_ref();
+        let answer = Trigger::parse(&object.scaler_metadata)
+            .map_err(Status::from)
+            .and_then(|trigger| self.load(object, &trigger))
+            .map(|load| IsActiveResponse {
                 result: load.active,
             });
         // With several aggregators, another one may have been asked for the metric.
@@ -215,10 +219,7 @@ impl ExternalScaler for Service {
         &self,
         request: Request<GetMetricsRequest>,
     ) -> Result<Response<GetMetricsResponse>, Status> {
-        if is_of_hpa(&request) && request.get_ref().metric_name == CONCURRENCY {
-            self.decided(request.get_ref()).await;
-        }
-        let answer = self.metrics(request.get_ref());
+        let answer = self.metrics(&request).await;
         if let (Ok(answer), Some(object)) = (&answer, &request.get_ref().scaled_object_ref) {
             let mut values = answer.metric_values.iter();
             let concurrency = values.find(|value| value.metric_name == CONCURRENCY);

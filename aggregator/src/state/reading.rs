@@ -124,6 +124,17 @@ impl State {
         now: Instant,
     ) -> Result<Load, Unknown> {
         let now = self.advance(now);
+        let workload = self.prepare(key, window, now)?;
+        Ok(self.measure(&workload, &self.workloads[&workload], now))
+    }
+
+    /// Lets time pass for a `ScaledObject`'s workload, and sets what averages of it are taken over. Returns which it is.
+    fn prepare(
+        &mut self,
+        key: &ScaledObjectKey,
+        window: Duration,
+        now: Moment,
+    ) -> Result<Workload, Unknown> {
         let workload = self.workload(key)?.clone();
         let Some(entry) = self.workloads.get_mut(&workload) else {
             return Err(Unknown::no_such(key));
@@ -134,9 +145,8 @@ impl State {
         entry
             .departed
             .retain(|history| now - history.last_moment() <= span(window));
-        let entry = &self.workloads[&workload];
-        self.knowledge(&workload, entry, now)?;
-        Ok(self.measure(&workload, entry, now))
+        self.knowledge(&workload, &self.workloads[&workload], now)?;
+        Ok(workload)
     }
 
     /// Returns when it will be known whether a rise of this moment lasts, and how far it goes, and so what [`load`](Self::load) is;
@@ -150,11 +160,10 @@ impl State {
         if !self.settings.bursts {
             return None;
         }
-        self.load(key, window, now).ok()?;
         let now = self.advance(now);
-        let workload = self.workload(key).ok()?;
-        let entry = self.workloads.get(workload)?;
-        let average = self.average(workload, entry, now);
+        let workload = self.prepare(key, window, now).ok()?;
+        let entry = &self.workloads[&workload];
+        let average = self.average(&workload, entry, now);
         let at = entry.level.doubtful_until(average, now)?;
         Some(self.instant(at))
     }

@@ -81,25 +81,21 @@ fn once_a_rise_is_sure_all_of_it_is_found() {
 
 #[test]
 fn a_rise_that_goes_on_is_waited_for_but_not_for_long() {
-    let mut level = level(&[(1_000, 5)]);
+    let mut rising = level(&[(1_000, 5)]);
     let mut found = None;
     for time in (20_000..21_000).step_by(10) {
-        level.change(u64::try_from(time - 19_960).unwrap() / 2, at(time));
-        let doubtful = level.doubtful_until(5.0, at(time)).is_some();
+        rising.change(u64::try_from(time - 19_960).unwrap() / 2, at(time));
+        let doubtful = rising.doubtful_until(5.0, at(time)).is_some();
         found = found.or((!doubtful).then_some(time));
     }
-    // It is clear, lasts, and then settles no more: its tenth is less than what comes in 50 ms.
+    // It is sure after its window, and then waited for as long as a rise is that does not settle.
     assert_eq!(found, Some(20_000 + 450));
-    let mut level = level_of_steps();
+    // The second part comes before the first is sure.
+    let mut level = level(&[(1_000, 5), (20_000, 40), (20_130, 80)]);
     assert_eq!(level.doubtful_until(5.0, at(20_140)), Some(at(20_280)));
     level.observe(at(20_280));
     assert_eq!(level.doubtful_until(5.0, at(20_280)), None);
     assert_eq!(level.raise(5.0, at(20_280)).to_string(), "80");
-}
-
-/// One that has come in two parts, of which the first is sure before the second can be found.
-fn level_of_steps() -> Level {
-    level(&[(1_000, 5), (20_000, 40), (20_130, 80)])
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Shapes of load against a model of the HPA, with the levels as one sidecar reports them.
 //!
 //! The model does what Kubernetes does: it looks every 15 s, and a moment after the target was moved; it waits for its answer
-//! while that is in doubt, keeps to its tolerance, and takes pods away without stabilization, which is the worst case for flapping.
+//! while that is in doubt, keeps to its tolerance, and takes pods away without stabilization, which is the worst case for
+//! flapping.
 
 #![expect(
     clippy::cast_possible_truncation,
@@ -11,12 +12,10 @@
 
 use std::{collections::HashMap, ops::RangeInclusive};
 
-use crate::state::tests::*;
-use crate::trigger::Trigger;
+use crate::{burst::SETTLE_LIMIT, state::tests::*, trigger::Trigger};
 
 pub(super) const TARGET: f64 = 10.0;
 const TICK: Duration = Duration::from_secs(15);
-const LONGEST_DOUBT: Duration = Duration::from_millis(525);
 pub(super) const GRAIN: u64 = 10;
 
 /// What happened.
@@ -138,7 +137,7 @@ pub(super) fn play(play: Play, milliseconds: u64, shape: impl Fn(u64) -> u64) ->
         looks.retain(|look| *look > time);
         if looks.len() < coming && !answers {
             (answers, answer) = (true, world.now);
-            limit = world.now + LONGEST_DOUBT;
+            limit = world.now + Settings::default().burst_lasting + SETTLE_LIMIT;
         }
         if !answers || world.now < answer {
             continue;
