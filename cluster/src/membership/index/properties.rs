@@ -3,7 +3,7 @@
 //!
 //! Each kind has a watch of its own, which tells its objects' changes in order; between kinds any order is possible.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use proptest::prelude::*;
 use stillwake_proto::report::Workload;
@@ -156,7 +156,7 @@ struct Model {
     pods: BTreeMap<String, PodFacts>,
     owners: HashMap<Link, Option<Link>>,
     /// Owners that were seen and are gone. Whether they are remembered depends on when their pods were seen.
-    departed: Vec<Link>,
+    departed: HashSet<Link>,
 }
 
 impl Model {
@@ -183,10 +183,13 @@ impl Model {
 
     fn owner(&mut self, kind: &str, name: &ObjectName, facts: Option<OwnerFacts>) {
         let link = apps(kind, &name.name);
-        self.departed.retain(|departed| *departed != link);
         match facts {
-            Some(facts) => drop(self.owners.insert(link, facts.controller)),
-            None if self.owners.remove(&link).is_some() => self.departed.push(link),
+            Some(facts) => {
+                self.departed.remove(&link);
+                self.owners.insert(link, facts.controller);
+            }
+            // One that was never seen leaves nothing to remember; one that is told as gone twice is still departed.
+            None if self.owners.remove(&link).is_some() => drop(self.departed.insert(link)),
             None => {}
         }
     }
