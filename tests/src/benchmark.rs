@@ -1,5 +1,5 @@
-//! What benchmarks on a real cluster have in common: where it was measured, the figures that stand for many, and where they
-//! are written to.
+//! What benchmarks on a real cluster have in common: where it was measured, whose turn it is, the figures that stand for
+//! many, and where they are written to.
 //!
 //! What is measured is the benchmarks' own.
 
@@ -18,6 +18,17 @@ const PAGES: &str = "../docs/reference";
 
 /// In the target folder.
 const FIGURES: &str = "benchmarks";
+
+/// Orders of three contenders, one for each round and then anew: each in each place as often as the others, before and
+/// behind each of them.
+pub const TURNS: [[usize; 3]; 6] = [
+    [0, 1, 2],
+    [2, 1, 0],
+    [1, 2, 0],
+    [0, 2, 1],
+    [2, 0, 1],
+    [1, 0, 2],
+];
 
 /// Writes the page `benchmarks-NAME.md` for people, and a file with every single figure.
 ///

@@ -10,13 +10,14 @@ mod subject;
 use std::time::Duration;
 
 use anyhow::ensure;
+use futures_util::future::try_join_all;
 use serde_json::json;
 use stillwake_e2e::{
-    benchmark::environment::Environment,
+    benchmark::{TURNS, environment::Environment},
     cluster::{self, Failure, Namespace, stillwake::Stillwake},
     settings::setting,
 };
-use tokio::sync::Mutex;
+use tokio::time::sleep;
 
 use self::{report::Report, subject::Subject};
 
@@ -41,6 +42,9 @@ const TIME: Duration = Duration::from_secs(2);
 /// What averages are taken over, so that all are soon back to one replica.
 const WINDOW: Duration = Duration::from_secs(10);
 
+/// The HPA looks so often.
+const PERIOD: Duration = Duration::from_secs(15);
+
 #[test]
 fn load_steps_beside_the_http_add_ons() -> Result<(), Failure> {
     cluster::run("load steps compared", async |namespace| {
@@ -51,7 +55,7 @@ fn load_steps_beside_the_http_add_ons() -> Result<(), Failure> {
         let apart = namespace.another("stepped without", &[], &[]).await?;
         let off = json!({"aggregator": {"bursts": false}});
         let without = Stillwake::apart(&home, &apart, &off).await?;
-        let compared = compare(namespace, &apart, &with, &without, steps).await;
+        let compared = Box::pin(compare(namespace, &apart, &with, &without, steps)).await;
         // Not all of it belongs to a namespace.
         without.uninstall().await?;
         let report = compared?;
@@ -77,13 +81,18 @@ async fn compare(
         Subject::of_stillwake("without-bursts", apart, without),
         Subject::of_add_on(namespace, with),
     )?;
-    // Only one steps at a time, and the next when the pods of the last are there. A mutex lets them in turn.
-    let turn = Mutex::new(());
-    let (with, without, add_on) = tokio::try_join!(
-        with.step(steps, &turn),
-        without.step(steps, &turn),
-        add_on.step(steps, &turn),
-    )?;
+    let mut subjects = [with, without, add_on];
+    for round in 1..=steps {
+        // A pod that comes or goes takes the processors from whoever is measured.
+        try_join_all(subjects.iter_mut().map(Subject::calm)).await?;
+        sleep(rand::random_range(Duration::ZERO..PERIOD)).await;
+        eprintln!("Round {round} of {steps}");
+        for turn in TURNS[round % TURNS.len()] {
+            subjects[turn].step().await?;
+        }
+    }
+    let [with, without, add_on] = subjects.map(Subject::end);
+    let (with, without, add_on) = tokio::try_join!(with, without, add_on)?;
     environment.end()?;
     Ok(Report {
         environment,

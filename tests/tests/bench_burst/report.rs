@@ -99,8 +99,9 @@ request of the step, on the client's clock, to the moment in which a watch tells
   is of our making for that reason, with its own trigger.
 - Requests take {time} s each, on connections of their own; {BEFORE} of them are in flight all the time. Averages are over
   {window} s. Stillwake is asked through the app's own Service, the Add-on through its interceptor's.
-- Each waits for its one replica, then for a random part of the HPA's 15 s, then for its turn: steps never overlap, and the next
-  one begins when the last one's pods have taken requests and its load has ended.
+- In each round all three step, in an order that changes from round to round. A round begins when each has one replica and
+  the pods of the last are gone, and then at a random moment of the HPA's 15 s. The next one steps when the pods of the one
+  before take requests; its load goes on until all have stepped, so that nobody's pods come or go while another is measured.
 - Without bursts is a second release in the same cluster, with its own webhook, aggregators and activators.
 - A step of more than {WANTED} replicas has gone too far; the most of all steps is told.
 ",

@@ -18,15 +18,9 @@ use stillwake_e2e::{
     ledger::Ledger,
     load::Load,
 };
-use tokio::{
-    sync::Mutex,
-    time::{Instant, sleep, timeout},
-};
+use tokio::time::{Instant, timeout};
 
 use super::{BEFORE, IN_IT, TARGET, TIME, WANTED, WINDOW};
-
-/// The HPA looks so often.
-const PERIOD: Duration = Duration::from_secs(15);
 
 /// How long the pods of a step get to take requests before the next one of another begins.
 const SETTLE: Duration = Duration::from_secs(20);
@@ -49,7 +43,7 @@ spec:
     concurrency: {targetValue: ${target}}
 "#;
 
-/// It, with [`BEFORE`] requests in flight all the time.
+/// It, with [`BEFORE`] requests in flight all the time, and what came of its steps so far.
 pub(super) struct Subject {
     name: &'static str,
     namespace: Namespace,
@@ -57,6 +51,15 @@ pub(super) struct Subject {
     host: Option<&'static str>,
     ledger: Ledger,
     before: Load,
+    stepped: Option<Stepped>,
+    times: Vec<Timed>,
+    most: Vec<i32>,
+}
+
+/// A step whose load goes on, and how many replicas were asked for since it began.
+struct Stepped {
+    burst: Load,
+    replicas: History<i32>,
 }
 
 /// What came of its steps.
@@ -131,48 +134,56 @@ impl Subject {
             host,
             ledger,
             before,
+            stepped: None,
+            times: Vec::new(),
+            most: Vec::new(),
         }
     }
 
-    /// Steps so often, each time from one replica and at a random moment of the HPA's period.
-    pub(super) async fn step(self, count: usize, turn: &Mutex<()>) -> anyhow::Result<Steps> {
-        let (mut times, mut most) = (Vec::new(), Vec::new());
-        for step in 1..=count {
-            let replicas = History::of_replicas(&self.namespace, self.name).await?;
-            replicas.until(&1).await?;
-            pods::until_ready(&self.namespace, self.name, 1).await?;
-            sleep(rand::random_range(Duration::ZERO..PERIOD)).await;
-            let turn = turn.lock().await;
-            let burst = load(self.target, self.host, &self.ledger);
-            let begun = Instant::now();
-            burst.steady(IN_IT - BEFORE, TIME);
-            let grown = replicas
-                .until_that("enough", |count| *count >= WANTED)
-                .await;
-            let at = grown
-                .as_ref()
-                .map_or_else(|_| Instant::now(), |grown| grown.at);
-            let timed = Timed::of(at.saturating_duration_since(begun), || grown.map(drop));
-            eprintln!("{}, {step} of {count}: {timed}", self.name);
-            times.push(timed);
-            let wanted = usize::try_from(WANTED)?;
-            // Whatever comes of it, the next one has waited long enough.
-            let _ = timeout(
-                SETTLE,
-                pods::until_ready(&self.namespace, self.name, wanted),
-            )
-            .await;
+    /// Ends the last step, and returns when there is one replica again and the pods of the others are gone.
+    pub(super) async fn calm(&mut self) -> anyhow::Result<()> {
+        if let Some(Stepped { burst, replicas }) = self.stepped.take() {
             burst.finish().await;
-            drop(turn);
             replicas.until(&1).await?;
-            most.extend(replicas.values().into_iter().max());
+            self.most.extend(replicas.values().into_iter().max());
         }
+        pods::until_ready(&self.namespace, self.name, 1).await?;
+        Ok(())
+    }
+
+    /// Steps up, tells how long it took until all replicas were asked for, and returns when their pods take requests. The
+    /// step's load goes on: nobody scales down while others are measured.
+    pub(super) async fn step(&mut self) -> anyhow::Result<()> {
+        let replicas = History::of_replicas(&self.namespace, self.name).await?;
+        let burst = load(self.target, self.host, &self.ledger);
+        let begun = Instant::now();
+        burst.steady(IN_IT - BEFORE, TIME);
+        let grown = replicas
+            .until_that("enough", |count| *count >= WANTED)
+            .await;
+        let at = grown
+            .as_ref()
+            .map_or_else(|_| Instant::now(), |grown| grown.at);
+        let timed = Timed::of(at.saturating_duration_since(begun), || grown.map(drop));
+        eprintln!("{}, step {}: {timed}", self.name, self.times.len() + 1);
+        self.times.push(timed);
+        let wanted = usize::try_from(WANTED)?;
+        let ready = pods::until_ready(&self.namespace, self.name, wanted);
+        // Whatever comes of it, the next one has waited long enough.
+        let _ = timeout(SETTLE, ready).await;
+        self.stepped = Some(Stepped { burst, replicas });
+        Ok(())
+    }
+
+    /// Ends all load and returns what came of the steps.
+    pub(super) async fn end(mut self) -> anyhow::Result<Steps> {
+        self.calm().await?;
         self.before.finish().await;
         let verdict = self.ledger.verdict();
         ensure!(verdict.sent() > 0, "{} was never asked", self.name);
         Ok(Steps {
-            times,
-            most,
+            times: self.times,
+            most: self.most,
             sent: verdict.sent(),
             lost: verdict.sent() - verdict.answered(),
         })

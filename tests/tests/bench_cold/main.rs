@@ -17,7 +17,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use http::StatusCode;
 use stillwake_e2e::{
-    benchmark::{environment::Environment, summary::Timed},
+    benchmark::{TURNS, environment::Environment, summary::Timed},
     client::Answer,
     cluster::{self, Failure, Namespace, bare::Bare, stillwake::Stillwake},
     settings::setting,
@@ -52,18 +52,7 @@ enum Contender {
     Bare,
 }
 
-/// Each in each place as often as the others, before and behind each of them.
-const ORDERS: [[Contender; 3]; 6] = {
-    use Contender::{AddOn, Bare, Stillwake};
-    [
-        [Stillwake, AddOn, Bare],
-        [Bare, AddOn, Stillwake],
-        [AddOn, Bare, Stillwake],
-        [Stillwake, Bare, AddOn],
-        [Bare, Stillwake, AddOn],
-        [AddOn, Stillwake, Bare],
-    ]
-};
+const CONTENDERS: [Contender; 3] = [Contender::Stillwake, Contender::AddOn, Contender::Bare];
 
 #[test]
 fn cold_starts_beside_the_http_add_ons() -> Result<(), Failure> {
@@ -99,7 +88,7 @@ async fn compare(namespace: &Namespace, rounds: usize, requests: usize) -> anyho
     // The first round is not counted: names, addresses and images are looked up for the first time in it.
     for round in 0..=rounds {
         let mut row = Series::default();
-        for contender in ORDERS[round % ORDERS.len()] {
+        for contender in TURNS[round % TURNS.len()].map(|turn| CONTENDERS[turn]) {
             match contender {
                 Contender::Stillwake => {
                     let (wake, steps) = ours.wake(round).await?;
