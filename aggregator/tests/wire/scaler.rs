@@ -1,10 +1,21 @@
 //! KEDA's side.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use stillwake_aggregator::{MembershipEvent, Settings};
 use stillwake_proto::{report::Role, scaler::ScaledObjectRef};
 use stillwake_runtime::tls::{Acceptor, server_config};
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+};
 use tonic::{
     Code, Streaming,
     transport::{Certificate, Channel, ClientTlsConfig},
@@ -186,6 +197,41 @@ async fn streams_end_with_ok_at_their_age_and_the_specs_come_first() {
         .get_metric_spec(object(&[("targetConcurrency", "5")]))
         .await;
     assert_eq!(carried[0], asked.unwrap().into_inner());
+}
+
+#[tokio::test]
+async fn a_connection_of_age_lets_its_streams_end_and_the_next_is_opened_on_another() {
+    let age = Duration::from_millis(300);
+    let rig = Rig::synced(Settings {
+        connection_age: Duration::from_millis(10),
+        stream_age: age..=age,
+        ..quick()
+    })
+    .await;
+    let (address, connections) = counted(rig.scaler).await;
+    let client = Client::connect(format!("http://{address}")).await;
+    let mut client = client.unwrap();
+    for opened in 1..=3 {
+        let pushes = client.stream_is_active(object(&[])).await.unwrap();
+        drain(pushes.into_inner()).await;
+        assert_eq!(connections.load(Ordering::Relaxed), opened);
+    }
+}
+
+/// Relays connections to a server; returns the address for them, and how many there were.
+async fn counted(server: SocketAddr) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&connections);
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            count.fetch_add(1, Ordering::Relaxed);
+            let mut server = TcpStream::connect(server).await.unwrap();
+            tokio::spawn(async move { copy_bidirectional(&mut client, &mut server).await });
+        }
+    });
+    (address, connections)
 }
 
 #[tokio::test]

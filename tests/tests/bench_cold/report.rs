@@ -183,8 +183,8 @@ of two figures of the same round.
 
 - One app, an image that listens at once, with a readiness probe over HTTP each second, in three Deployments: one with
   Stillwake's sidecar and a ScaledObject, one under an HTTPScaledObject of the Add-on, one that nobody scales. Both products as
-  they install by default. Both ScaledObjects poll each {polling} s, which the Add-on does not let one choose, and cool down for
-  {cooldown} s.
+  they install by default. Stillwake's ScaledObject polls each {polling} s and the Add-on's each 15 s, which it does not let one
+  choose; both are woken by a push and not by that, and both cool down for {cooldown} s.
 - A round is one cold start of each, in an order that changes from round to round; all three are at zero, without a pod, when
   it begins. The round before the first is not counted.
 - *First request to answer*: from dialling to the last byte of the body. To Stillwake it goes through the app's own
