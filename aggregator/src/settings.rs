@@ -30,6 +30,9 @@ pub struct Settings {
     /// Most looks that are asked for in a second, over all `ScaledObject`s. Not 0.
     pub bursts_per_second: u32,
     /// How long a gRPC stream lives before it is ended with OK; each stream draws its own age.
+    ///
+    /// KEDA opens it again after 2 s, whatever ended it (`runStreamIsActive`, KEDA 2.21), and hears of no wake and no burst
+    /// meanwhile. So it is long.
     pub stream_age: RangeInclusive<Duration>,
     /// How long a gRPC connection is used before its client is sent to look for a new one.
     ///
@@ -67,8 +70,8 @@ impl Default for Settings {
             burst_lasting: Duration::from_millis(225),
             burst_interval: Duration::from_secs(3),
             bursts_per_second: 20,
-            stream_age: Duration::from_mins(2)..=Duration::from_mins(5),
-            connection_age: Duration::from_mins(5),
+            stream_age: Duration::from_mins(30)..=Duration::from_hours(1),
+            connection_age: Duration::from_mins(30),
             hello_timeout: Duration::from_secs(5),
             max_connections: 20_000,
             max_unidentified: 1_000,

@@ -147,7 +147,7 @@ impl Service {
     /// Begins a stream's life.
     fn lease(&self) -> Result<Lease, Status> {
         let place = self.aggregator.streams().try_acquire_owned().map_err(|_| {
-            Status::resource_exhausted("too many streams are open; some end within minutes")
+            Status::resource_exhausted("too many streams are open; each ends within an hour")
         })?;
         let age = rand::rng().random_range(self.aggregator.settings().stream_age.clone());
         Ok(Lease {
