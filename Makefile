@@ -114,7 +114,7 @@ bench-gate: rust sidecar ## Fail if a request costs the sidecar more or fewer in
 bench-cold: rust ## Cold starts beside the HTTP Add-on's and a bare pod's, on the running cluster or one of its own (STILLWAKE_COLD_STARTS=20)
 	TEST_CLUSTER="$(TEST_CLUSTER)" tests/bench-cluster.sh bench_cold
 
-bench-burst: rust ## Load steps beside the HTTP Add-on's and without bursts, as bench-cold (STILLWAKE_BURST_STEPS=3; 30 take an hour)
+bench-burst: rust ## Load steps beside the HTTP Add-on's and without bursts, as bench-cold (STILLWAKE_BURST_STEPS=3; 30 take 40 minutes)
 	TEST_CLUSTER="$(TEST_CLUSTER)" tests/bench-cluster.sh bench_burst
 
 nightly: rust ## What takes longer: all suites at length, the oldest versions that are supported, and twenty starts in a row
