@@ -191,12 +191,12 @@ impl Burst {
         // Once is enough, unless pods have come and are not enough: the HPA's scale-up policy may limit each step.
         let told = self
             .told
-            .filter(|told| !grown && told.rise == level.rise())
+            .filter(|told| told.rise == level.rise() && !(grown && told.level > capacity))
             .map_or(0.0, |told| told.level);
         let earlier = told.max(level.earlier() as f64);
         let threshold = capacity.max(clear(earlier));
         let held = self.held(level);
-        if level.held_for(held, now) as f64 <= threshold {
+        if level.promised_for(held, now) as f64 <= threshold {
             self.rest();
             self.interest = capacity;
             return match level.exceeds_at(threshold, held) {
@@ -249,7 +249,7 @@ impl Burst {
         self.moved = !self.moved;
         self.told = Some(Told {
             rise: level.rise(),
-            level: level.held_for(self.held(level), now) as f64,
+            level: level.promised_for(self.held(level), now) as f64,
             pods: scale.pods,
         });
         self.asked = Some(Asked {

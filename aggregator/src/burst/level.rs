@@ -33,9 +33,10 @@ const SETTLED: Duration = Duration::from_millis(150);
 /// How much longer than until a rise is sure a look waits for one that goes on.
 pub(crate) const SETTLE_LIMIT: Duration = Duration::from_millis(300);
 
-/// How long after pods began or ceased to take requests those move between reporters: two intervals of busy ones. What is
-/// gone from one may be told up to a second before or after it has come to another.
-const MOVING: Duration = Duration::from_secs(2);
+/// How long after pods began or ceased to take requests, or began their first, those move between reporters. What is gone from
+/// one may be told up to a second after it has come to another, so that what moves in a second is counted twice. Requests of up
+/// to 5 s have all moved by then, and of longer ones less than a fifth moves in a second, which is hardly a clear rise.
+const MOVING: Duration = Duration::from_secs(5);
 
 /// The longest such time in a row, however many pods come.
 const LONGEST_MOVING: Duration = Duration::from_secs(10);
@@ -68,6 +69,18 @@ struct Moving {
     level: u64,
 }
 
+impl Moving {
+    /// Whether a level may be off by what moves.
+    fn explains(self, level: u64) -> bool {
+        level as f64 <= self.most() && level as f64 >= (1.0 - MOVED) * self.level as f64
+    }
+
+    /// Returns the highest such level.
+    fn most(self) -> f64 {
+        (1.0 + MOVED) * self.level as f64
+    }
+}
+
 /// A time in which the lasting level did not clearly fall.
 #[derive(Debug)]
 struct Rise {
@@ -97,7 +110,7 @@ impl Level {
         }
     }
 
-    /// Pods began or ceased to take requests.
+    /// Pods began or ceased to take requests, or began their first.
     pub(crate) fn pods_changed(&mut self, now: Moment) {
         self.observe(now);
         let level = self.lasting(now);
@@ -178,6 +191,12 @@ impl Level {
         self.least_since(now - time)
     }
 
+    /// Returns the same without what may come from requests that move between reporters.
+    pub(crate) fn promised_for(&self, time: i64, now: Moment) -> u64 {
+        self.held_for(time, now)
+            .min(self.believed_since(now - time, now))
+    }
+
     /// Returns the level of now if it has clearly risen and is more than `average`, and otherwise that.
     pub(crate) fn raise(&self, average: f64, now: Moment) -> f64 {
         if self.believed(now) as f64 > self.raising(average) {
@@ -211,10 +230,20 @@ impl Level {
         peak.map_or(rise, |peak| peak.min(rise)) + 1
     }
 
-    /// Returns since when a level above `threshold` has been held for so long, or when it will have been if nothing changes; none
-    /// if not then.
+    /// Returns since when more than `threshold` has been [promised](Self::promised_for) for so long, or when it will have been if
+    /// nothing changes; none if not then.
     pub(crate) fn exceeds_at(&self, threshold: f64, held: i64) -> Option<Moment> {
-        Some(self.held_above(threshold)? + held)
+        let since = |threshold| Some(self.held_above(threshold)? + held);
+        let at = since(threshold)?;
+        let Some(moving) = self
+            .moving
+            .filter(|moving| moving.level as f64 <= threshold)
+        else {
+            return Some(at);
+        };
+        let settled = at.max(moving.until);
+        let further = since(threshold.max(moving.most()));
+        Some(further.map_or(settled, |further| further.min(settled)))
     }
 
     /// Returns since when the level is above `threshold`; none if it is not. What is longer ago than anybody asks is as long ago
@@ -242,10 +271,9 @@ impl Level {
     fn believed_since(&self, oldest: Moment, now: Moment) -> u64 {
         let least = self.least_since(oldest);
         let moving = self.moving.filter(|moving| now < moving.until);
-        let before = moving.map(|moving| moving.level);
-        before
-            .filter(|before| least.abs_diff(*before) as f64 <= MOVED * *before as f64)
-            .unwrap_or(least)
+        moving
+            .filter(|moving| moving.explains(least))
+            .map_or(least, |moving| moving.level)
     }
 
     /// Returns the lowest level after `oldest`.

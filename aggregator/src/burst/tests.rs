@@ -214,6 +214,19 @@ fn a_step_that_the_hpas_policy_limits_is_asked_for_again_for_as_long_as_pods_com
 }
 
 #[test]
+fn what_is_little_more_than_what_pods_have_come_for_is_not_asked_for() {
+    let mut world = World::new();
+    world.load(80);
+    world.ask();
+    world.looked(80.0);
+    world.scale.pods = 8;
+    world.pass(3 * SECOND);
+    world.step();
+    assert_ne!(world.load(95), Step::Ask, "independent arrivals scatter so");
+    assert_eq!(world.load(98), Step::Ask);
+}
+
+#[test]
 fn what_the_pods_can_take_or_the_hpa_tolerates_is_not_asked_for() {
     let mut world = World::new();
     world.scale.pods = 8;

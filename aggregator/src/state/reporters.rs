@@ -187,6 +187,10 @@ impl State {
         let changed = took != sidecar.takes_requests();
         if let Some(workload) = workload {
             if let Some(entry) = self.workloads.get_mut(&workload) {
+                if before == 0 && count.requests > 0 && !is_base {
+                    // Whoever balances load may know of a pod seconds after us.
+                    entry.level.pods_changed(now);
+                }
                 entry.in_flight = entry.in_flight - had + count.in_flight;
             }
             self.note_level(&workload, now);

@@ -124,8 +124,33 @@ fn requests_that_move_to_new_pods_neither_end_a_rise_nor_add_to_it() {
         assert_eq!(answer(&level, time + 200), "80", "{told} told");
     }
     level.change(85, at(23_000));
-    level.observe(at(23_500));
-    assert_eq!(answer(&level, 23_500), "85", "they have all come");
+    level.observe(at(26_000));
+    assert_eq!(answer(&level, 26_000), "85", "they have all come");
+}
+
+#[test]
+fn what_may_come_from_requests_that_move_is_promised_when_they_have_come() {
+    let mut level = level(&[(1_000, 5), (20_000, 80)]);
+    level.change(80, at(21_000));
+    level.pods_changed(at(21_000));
+    level.change(100, at(21_100));
+    let held = at(50);
+    assert_eq!(level.held_for(held, at(21_150)), 100);
+    assert_eq!(level.promised_for(held, at(21_150)), 80);
+    assert_eq!(level.exceeds_at(88.0, held), Some(at(26_000)));
+    assert_eq!(level.promised_for(held, at(26_000)), 100);
+    let before = level.exceeds_at(70.0, held);
+    assert!(
+        before.is_some_and(|before| before < at(21_000)),
+        "{before:?}"
+    );
+    level.change(60, at(21_200));
+    assert_eq!(level.promised_for(held, at(21_250)), 60, "nor what is gone");
+    // More than half as many more are none of those.
+    level.change(121, at(22_000));
+    assert_eq!(level.exceeds_at(88.0, held), Some(at(22_050)));
+    assert_eq!(level.promised_for(held, at(22_049)), 60);
+    assert_eq!(level.promised_for(held, at(22_050)), 121);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What comes of shapes of load, and of what is not a shape: zero, termination, streams that end.
 
+mod moving;
 mod play;
 
 use std::collections::HashMap;
