@@ -132,8 +132,8 @@ impl InFlight {
 
     /// Does the same for a report: from now on, a clear rise above what was seen lately is an edge, and then its end.
     ///
-    /// Clear is twice the highest count of the last 1 to 2 s, and the end half of what a rise was reported with. So a
-    /// count that goes up and down makes no edges, other than those at 0.
+    /// Clear is twice the highest count of the last 1 to 2 s, and the end half of the most that was reported since. So a count
+    /// that goes up and down makes no edges, other than those at 0.
     pub fn report(&self) -> Snapshot {
         let snapshot = self.snapshot();
         self.shared.count.lock().arm(Instant::now());
@@ -197,9 +197,9 @@ impl Shared {
 
 impl Count {
     fn arm(&mut self, now: Instant) {
-        if self.rise == u64::MAX && self.in_flight >= 2 {
-            // The report tells of a rise, so its end matters as much.
-            self.fall = self.in_flight.div_ceil(2);
+        if (self.rise == u64::MAX || self.fall > 0) && self.in_flight >= 2 {
+            // The report tells of a rise, or of more of it, so its end matters as much.
+            self.fall = self.fall.max(self.in_flight.div_ceil(2));
         }
         if now.saturating_duration_since(self.high_since) >= HIGH_INTERVAL {
             self.high_before = self.high;

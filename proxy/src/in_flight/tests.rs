@@ -127,6 +127,27 @@ async fn a_count_that_doubles_after_a_report_is_an_edge_and_so_is_its_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_end_of_a_rise_that_is_told_in_parts_is_that_of_all_of_it() {
+    let in_flight = InFlight::new();
+    let mut guards = begun(&in_flight, 5);
+    assert!(edge(&in_flight).await);
+    in_flight.report();
+    guards.extend(begun(&in_flight, 5));
+    assert!(edge(&in_flight).await);
+    for (more, rises) in [(35, true), (35, false)] {
+        in_flight.report();
+        advance(Duration::from_millis(50)).await;
+        guards.extend(begun(&in_flight, more));
+        assert_eq!(edge(&in_flight).await, rises);
+    }
+    assert_eq!(in_flight.report().in_flight, 80);
+    guards.truncate(40);
+    assert!(!edge(&in_flight).await);
+    guards.truncate(39);
+    assert!(edge(&in_flight).await);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_count_that_goes_up_and_down_makes_no_edges_until_the_high_is_forgotten() {
     let in_flight = InFlight::new();
     let mut guards = begun(&in_flight, 10);
