@@ -41,8 +41,12 @@ const MOVING: Duration = Duration::from_secs(5);
 /// The longest such time in a row, however many pods come.
 const LONGEST_MOVING: Duration = Duration::from_secs(10);
 
-/// A sum off by more than this part is more than requests that move: reporters tell at once when half of theirs are gone.
+/// A sum off by more than this part is more than requests that move, if it is too low, as who gets its first requests tells at
+/// once; or if it was held for [`ALL_TOLD`]; or if it is more than twice what there was before.
 const MOVED: f64 = 0.5;
+
+/// How long it takes until all reporters have told what they have: the interval of busy ones, and a little for the way.
+const ALL_TOLD: Duration = Duration::from_millis(1_100);
 
 /// In flight and held, over the last moments.
 #[derive(Debug)]
@@ -70,14 +74,19 @@ struct Moving {
 }
 
 impl Moving {
-    /// Whether a level may be off by what moves.
-    fn explains(self, level: u64) -> bool {
-        level as f64 <= self.most() && level as f64 >= (1.0 - MOVED) * self.level as f64
+    /// Returns the lowest level that may come from what moves.
+    fn least(self) -> f64 {
+        (1.0 - MOVED) * self.level as f64
     }
 
-    /// Returns the highest such level.
+    /// Returns the highest that may once all have told.
     fn most(self) -> f64 {
         (1.0 + MOVED) * self.level as f64
+    }
+
+    /// Returns the highest that may until then.
+    fn all_twice(self) -> u64 {
+        2 * self.level
     }
 }
 
@@ -155,7 +164,7 @@ impl Level {
 
     /// Lets time pass. Between two changes the lasting level only grows.
     pub(crate) fn observe(&mut self, now: Moment) {
-        let oldest = now - self.window - span(SETTLE_LIMIT);
+        let oldest = now - (self.window + span(SETTLE_LIMIT)).max(span(ALL_TOLD));
         while self
             .lower
             .front()
@@ -233,8 +242,7 @@ impl Level {
     /// Returns since when more than `threshold` has been [promised](Self::promised_for) for so long, or when it will have been if
     /// nothing changes; none if not then.
     pub(crate) fn exceeds_at(&self, threshold: f64, held: i64) -> Option<Moment> {
-        let since = |threshold| Some(self.held_above(threshold)? + held);
-        let at = since(threshold)?;
+        let at = self.held_above(threshold)? + held;
         let Some(moving) = self
             .moving
             .filter(|moving| moving.level as f64 <= threshold)
@@ -242,8 +250,10 @@ impl Level {
             return Some(at);
         };
         let settled = at.max(moving.until);
-        let further = since(threshold.max(moving.most()));
-        Some(further.map_or(settled, |further| further.min(settled)))
+        let further = |most: f64, held| Some(self.held_above(threshold.max(most))? + held);
+        let told = further(moving.most(), held.max(span(ALL_TOLD)));
+        let more = further(moving.all_twice() as f64, held);
+        [told, more].into_iter().flatten().chain([settled]).min()
     }
 
     /// Returns since when the level is above `threshold`; none if it is not. What is longer ago than anybody asks is as long ago
@@ -270,10 +280,17 @@ impl Level {
     /// Returns the lowest level after `oldest`, or what lasted before requests began to move, if it may come from that.
     fn believed_since(&self, oldest: Moment, now: Moment) -> u64 {
         let least = self.least_since(oldest);
-        let moving = self.moving.filter(|moving| now < moving.until);
-        moving
-            .filter(|moving| moving.explains(least))
-            .map_or(least, |moving| moving.level)
+        let Some(moving) = self.moving.filter(|moving| now < moving.until) else {
+            return least;
+        };
+        let told = self.least_since(oldest.min(now - span(ALL_TOLD)));
+        if (least as f64) < moving.least() || least > moving.all_twice() {
+            least
+        } else if told as f64 > moving.most() {
+            told
+        } else {
+            moving.level
+        }
     }
 
     /// Returns the lowest level after `oldest`.

@@ -146,22 +146,32 @@ fn what_may_come_from_requests_that_move_is_promised_when_they_have_come() {
     );
     level.change(60, at(21_200));
     assert_eq!(level.promised_for(held, at(21_250)), 60, "nor what is gone");
-    // More than half as many more are none of those.
+    // More than half as many more are none of those once all have told.
     level.change(121, at(22_000));
-    assert_eq!(level.exceeds_at(88.0, held), Some(at(22_050)));
-    assert_eq!(level.promised_for(held, at(22_049)), 60);
-    assert_eq!(level.promised_for(held, at(22_050)), 121);
+    assert_eq!(level.exceeds_at(88.0, held), Some(at(23_100)));
+    assert_eq!(level.promised_for(held, at(23_099)), 80);
+    assert_eq!(level.promised_for(held, at(23_100)), 121);
+    // Nor are more than twice as many.
+    level.change(161, at(23_200));
+    assert_eq!(level.exceeds_at(130.0, held), Some(at(23_250)));
+    assert_eq!(level.promised_for(held, at(23_249)), 121);
+    assert_eq!(level.promised_for(held, at(23_250)), 161);
 }
 
 #[test]
 fn while_requests_move_an_end_or_a_further_burst_is_seen_all_the_same() {
-    for (told, expected) in [(30, "20"), (200, "200")] {
+    for (told, after, expected) in [
+        (30, 21_300, "20"),
+        (150, 22_150, "80"),
+        (150, 22_200, "150"),
+        (200, 21_325, "200"),
+    ] {
         let mut level = level(&[(1_000, 5), (20_000, 80)]);
         level.change(80, at(21_000));
         level.pods_changed(at(21_000));
         level.change(told, at(21_100));
-        level.observe(at(21_300));
-        assert_eq!(answer(&level, 21_300), expected);
+        level.observe(at(after));
+        assert_eq!(answer(&level, after), expected);
     }
 }
 
@@ -210,6 +220,6 @@ proptest! {
         let lasting = level.lasting(at(now));
         prop_assert!(lasting <= least(150), "{lasting} of {}", least(150));
         prop_assert!(lasting >= least(155), "{lasting} of {}", least(155));
-        prop_assert!(level.lower.len() <= 91);
+        prop_assert!(level.lower.len() <= 221);
     }
 }

@@ -58,8 +58,8 @@ struct Moved {
     found: f64,
 }
 
-/// Plays it, with requests that begin to move so long after the pods took any.
-fn step(after: Duration) -> Moved {
+/// Plays it, with requests that begin to move so long after the pods took any, that many at a time.
+fn step(after: Duration, together: u64) -> Moved {
     let mut world = World::with(Settings::default());
     world.apply(pod("first", true));
     world.apply(MembershipEvent::Synced);
@@ -101,10 +101,11 @@ fn step(after: Duration) -> Moved {
         }
         if now > moves && first.in_flight > 10 {
             moves += MOVE;
-            first.in_flight -= 1;
-            let other = others.iter_mut().min_by_key(|other| other.in_flight);
-            let other = other.unwrap();
-            other.begin(1, now);
+            for _ in 0..together {
+                first.in_flight -= 1;
+                let other = others.iter_mut().min_by_key(|other| other.in_flight);
+                other.unwrap().begin(1, now);
+            }
         }
         for counting in others.iter_mut().chain([&mut first]) {
             if now >= counting.due {
@@ -126,13 +127,16 @@ fn step(after: Duration) -> Moved {
 
 #[test]
 fn they_are_no_further_burst_whenever_they_begin_to_move() {
-    for after in (0..=5_000).step_by(500) {
-        let played = step(Duration::from_millis(after));
-        assert_eq!(played.asked, 1, "moving after {after} ms");
-        assert!(
-            played.found <= 1.1 * 8.0 * TARGET,
-            "{} found, moving after {after} ms",
-            played.found
-        );
+    for together in [1, 5, 70] {
+        for after in (0..=5_000).step_by(500) {
+            let played = step(Duration::from_millis(after), together);
+            let case = format!("{together} at a time, {after} ms after the pods");
+            assert_eq!(played.asked, 1, "{case}");
+            assert!(
+                played.found <= 1.1 * 8.0 * TARGET,
+                "{} found: {case}",
+                played.found
+            );
+        }
     }
 }
