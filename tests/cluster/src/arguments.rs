@@ -80,7 +80,7 @@ pub(crate) struct VersionArguments {
 }
 
 /// What a cluster is like, apart from its versions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Args, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Args, Serialize, Deserialize)]
 pub(crate) struct Shape {
     /// How many nodes: the first carries the control plane, and pods like the others
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=4))]
@@ -89,18 +89,24 @@ pub(crate) struct Shape {
     /// once. Kubernetes' own default is 20, and 30 at once
     #[arg(long, env = "STILLWAKE_TEST_CONTROLLER_REQUESTS", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) controller_requests: Option<u16>,
+    /// Kubernetes' feature gates that are to be other than by default, such as `HPAGeneration=false`, separated by commas
+    #[arg(long, env = "STILLWAKE_TEST_FEATURE_GATES")]
+    pub(crate) feature_gates: Option<String>,
 }
 
 impl fmt::Display for Shape {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{} node(s)", self.nodes)?;
-        match self.controller_requests {
-            Some(requests) => write!(
+        if let Some(requests) = self.controller_requests {
+            write!(
                 formatter,
                 " with {requests} requests a second for each controller"
-            ),
-            None => Ok(()),
+            )?;
         }
+        if let Some(gates) = &self.feature_gates {
+            write!(formatter, " with the feature gates {gates}")?;
+        }
+        Ok(())
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{configuration::Files, network::NodeNetwork, parts::Built, pki::Pki};
+use crate::{arguments::Shape, configuration::Files, network::NodeNetwork, parts::Built, pki::Pki};
 
 /// containerd's socket, in the node's own /run.
 pub(crate) const CONTAINERD: &str = "/run/containerd/containerd.sock";
@@ -84,7 +84,7 @@ pub(crate) fn control_plane(
     pki: &Pki,
     files: &Files,
     node: &NodeNetwork,
-    controller_requests: Option<u16>,
+    shape: &Shape,
 ) -> Vec<Component> {
     let kube = text(&built.kubernetes.program("kube"));
     let mut scheduler = vec![kube.clone(), "kube-scheduler".to_owned()];
@@ -101,10 +101,16 @@ pub(crate) fn control_plane(
         format!("--cluster-cidr={}", node.families.pods()),
     ];
     controller_manager.extend(own_kubeconfig(&files.kubeconfig("controller-manager")));
-    if let Some(requests) = controller_requests {
+    if let Some(requests) = shape.controller_requests {
         let at_once = u32::from(requests) * 2;
         controller_manager.push(format!("--kube-api-qps={requests}"));
         controller_manager.push(format!("--kube-api-burst={at_once}"));
+    }
+    let mut api_server = api_server(&kube, pki, node);
+    if let Some(gates) = &shape.feature_gates {
+        let option = format!("--feature-gates={gates}");
+        controller_manager.push(option.clone());
+        api_server.push(option);
     }
     vec![
         component(
@@ -121,7 +127,7 @@ pub(crate) fn control_plane(
         ),
         Component {
             name: "kube-apiserver".to_owned(),
-            command: api_server(&kube, pki, node),
+            command: api_server,
             serves: Some(vec![
                 text(&built.kubernetes.program("kubectl")),
                 option("kubeconfig", files.administrator()),

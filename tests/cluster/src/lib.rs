@@ -74,7 +74,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
             parts::build(&layout, &versions.resolve()?)?;
             Ok(())
         }
-        Command::Up { versions, shape } => start::up(&Layout::of_environment()?, &versions, shape),
+        Command::Up { versions, shape } => start::up(&Layout::of_environment()?, &versions, &shape),
         Command::Down => {
             let layout = Layout::of_environment()?;
             prerequisites::check_root("make cluster-down")?;

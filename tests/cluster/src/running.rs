@@ -145,6 +145,13 @@ impl Running {
         &self.state.keda
     }
 
+    /// Whether one of Kubernetes' feature gates was switched off, whatever it is by default.
+    pub fn is_switched_off(&self, gate: &str) -> bool {
+        let gates = self.state.shape.feature_gates.as_deref();
+        let mut gates = gates.unwrap_or_default().split(',');
+        gates.any(|told| told.split_once('=') == Some((gate, "false")))
+    }
+
     /// Moves the calling thread, and threads that it starts from now on, into the first node's network: only there
     /// the API server, pods and Services can be reached.
     ///

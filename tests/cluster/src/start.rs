@@ -36,7 +36,11 @@ const PATIENCE: Duration = Duration::from_mins(3);
     clippy::print_stdout,
     reason = "how to use the cluster is this command's result"
 )]
-pub(crate) fn up(layout: &Layout, versions: &VersionArguments, shape: Shape) -> anyhow::Result<()> {
+pub(crate) fn up(
+    layout: &Layout,
+    versions: &VersionArguments,
+    shape: &Shape,
+) -> anyhow::Result<()> {
     prerequisites::check_build()?;
     prerequisites::check_root("make cluster")?;
     isolation::check_folder(&layout.run())?;
@@ -92,9 +96,9 @@ pub(crate) fn up(layout: &Layout, versions: &VersionArguments, shape: Shape) -> 
     Ok(())
 }
 
-fn check_same(running: &Running, built: &Built, shape: Shape) -> anyhow::Result<()> {
+fn check_same(running: &Running, built: &Built, shape: &Shape) -> anyhow::Result<()> {
     let (kubernetes, keda) = (&built.kubernetes.version, &built.keda.version);
-    let there = running.state().shape;
+    let there = &running.state().shape;
     if running.kubernetes() != kubernetes || running.keda() != keda || there != shape {
         bail!(
             "another cluster runs: Kubernetes {} with KEDA {} on {there}, not Kubernetes {kubernetes} with KEDA {keda} on \
@@ -106,7 +110,7 @@ fn check_same(running: &Running, built: &Built, shape: Shape) -> anyhow::Result<
     Ok(())
 }
 
-fn start_nodes(layout: &Layout, built: &Built, shape: Shape) -> anyhow::Result<Running> {
+fn start_nodes(layout: &Layout, built: &Built, shape: &Shape) -> anyhow::Result<Running> {
     let families = Families::of_machine()?;
     if families == Families::One {
         eprintln!("This machine has no IPv6, or it is off: the cluster has IPv4 alone");
@@ -135,7 +139,7 @@ fn start_nodes(layout: &Layout, built: &Built, shape: Shape) -> anyhow::Result<R
         kubectl: built.kubernetes.program("kubectl"),
         helm: built.helm.program("helm"),
         ctr: built.containerd.program("ctr"),
-        shape,
+        shape: shape.clone(),
         nodes: nodes
             .iter()
             .map(|(network, process, _, logs)| NodeState {
@@ -162,7 +166,7 @@ fn plan_node(
     pki: &Pki,
     network: &NodeNetwork,
     api_server: &str,
-    first: Option<Shape>,
+    first: Option<&Shape>,
 ) -> anyhow::Result<NodePlan> {
     let folder = layout.node(&network.name);
     let files = Files::new(folder.clone(), layout.kubeconfig(), layout.group());
@@ -182,11 +186,7 @@ fn plan_node(
         // containerd first: images come in while the control plane starts.
         let rest = components.split_off(1);
         components.extend(components::control_plane(
-            built,
-            pki,
-            &files,
-            network,
-            shape.controller_requests,
+            built, pki, &files, network, shape,
         ));
         components.extend(rest);
     }

@@ -17,7 +17,8 @@ use stillwake_e2e::cluster::Namespace;
 /// Returns whether looks can be asked for with the KEDA that runs, and follow with the Kubernetes that does.
 fn are_asked_for(namespace: &Namespace) -> anyhow::Result<bool> {
     let running = namespace.cluster().running()?;
-    Ok(opens_streams(namespace)? && minor(running.kubernetes())? >= 37)
+    let follow = minor(running.kubernetes())? >= 37 && !running.is_switched_off("HPAGeneration");
+    Ok(follow && opens_streams(namespace)?)
 }
 
 /// Returns whether the KEDA that runs opens streams of specs.
