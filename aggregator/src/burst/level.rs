@@ -27,7 +27,8 @@ const GRAIN: Duration = Duration::from_millis(5);
 /// How long a level has to be held to be found by a look once a rise is sure: the rest of a step is as real as its begin.
 const FOUND: Duration = Duration::from_millis(50);
 
-/// How long a rise has to be all but over for a look not to wait for more of it: three reports of a number that goes on growing.
+/// How long a rise has to be all but over, and a fall ago, for a look not to wait for more of it: three reports of a number that
+/// goes on growing. A reporter tells when half is gone, and of the rest a report later.
 const SETTLED: Duration = Duration::from_millis(150);
 
 /// How much longer than until a rise is sure a look waits for one that goes on.
@@ -58,6 +59,8 @@ pub(crate) struct Level {
     now: u64,
     /// Lower levels of before, each with when it ended. Both grow from front to back.
     lower: VecDeque<(Moment, u64)>,
+    /// When it clearly fell last, whether what it fell from had lasted or not.
+    fell: Moment,
     rise: Rise,
     /// Tops of rises that have ended, each with when. Times grow and tops shrink from front to back.
     peaks: VecDeque<(Moment, u64)>,
@@ -108,6 +111,7 @@ impl Level {
             memory: span(LEAST_MEMORY),
             now: 0,
             lower: VecDeque::new(),
+            fell: LONG_AGO,
             rise: Rise {
                 number: 0,
                 began,
@@ -155,6 +159,9 @@ impl Level {
             while self.lower.back().is_some_and(|(_, lower)| *lower >= level) {
                 self.lower.pop_back();
             }
+        }
+        if (level as f64) < FALL * self.now as f64 {
+            self.fell = now;
         }
         self.now = level;
         if (self.believed(now) as f64) < FALL * self.rise.top as f64 {
@@ -217,10 +224,11 @@ impl Level {
 
     /// Returns when it will be known what [`raise`](Self::raise) finds, if nothing changes; none if it is now.
     ///
-    /// A rise is in doubt until it is sure, and then for as long as it goes on, but not for long.
+    /// A rise is in doubt until it is sure, and then for as long as it goes on or may be about to end, but not for long.
     pub(crate) fn doubtful_until(&self, average: f64, now: Moment) -> Option<Moment> {
         let sure = self.held_above(self.raising(average))? + self.window;
-        let settled = self.held_above(FALL * self.now as f64)? + span(SETTLED);
+        let rose = self.held_above(FALL * self.now as f64)?;
+        let settled = rose.max(self.fell) + span(SETTLED);
         let known = sure.max(settled.min(sure + span(SETTLE_LIMIT)));
         (known > now).then_some(known)
     }

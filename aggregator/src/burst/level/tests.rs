@@ -99,6 +99,18 @@ fn a_rise_that_goes_on_is_waited_for_but_not_for_long() {
 }
 
 #[test]
+fn the_rest_of_a_fall_is_waited_for() {
+    let mut level = level(&[(1_000, 5), (20_000, 25), (20_140, 12)]);
+    assert_eq!(level.doubtful_until(5.0, at(20_150)), Some(at(20_290)));
+    level.change(5, at(20_190));
+    assert_eq!(level.doubtful_until(5.0, at(20_190)), None);
+    assert!(level.raise(5.0, at(20_190)) < 6.0);
+    level.change(25, at(21_000));
+    level.change(20, at(21_010));
+    assert_eq!(level.doubtful_until(5.0, at(21_150)), Some(at(21_160)));
+}
+
+#[test]
 fn a_rise_is_over_after_a_while_without_a_fall() {
     let mut level = level(&[(1_000, 5), (20_000, 80)]);
     let rise = level.rise();

@@ -82,6 +82,24 @@ fn a_spike_of_a_fifth_of_a_second_is_not_found_by_a_look_however_soon_it_comes()
 }
 
 #[test]
+fn a_spike_whose_end_is_told_in_parts_is_not_found_either() {
+    let spike = |time| match time {
+        20_000..20_200 => 80,
+        20_200..20_260 => 38,
+        _ => 5,
+    };
+    for (delay, tick) in [(10, 9_000), (80, 9_000), (180, 9_000), (80, 20_210)] {
+        let this = Play {
+            delay: Some(delay),
+            tick,
+            ..PLAY
+        };
+        let played = play(this, 40_000, spike);
+        assert_eq!(played.most(0..=40_000), 1, "{played:?}");
+    }
+}
+
+#[test]
 fn a_look_that_comes_before_a_rise_is_sure_waits_for_that_and_finds_all_of_it() {
     let shape = |time| if time < 20_000 { 5 } else { 80 };
     for (delay, tick) in [(10, 9_000), (70, 9_000), (1_000, 20_020)] {
