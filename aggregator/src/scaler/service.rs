@@ -204,6 +204,13 @@ impl ExternalScaler for Service {
             });
         // With several aggregators, another one may have been asked for the metric.
         self.looked(&request, request.get_ref(), None);
+        // KEDA asks regularly, and opens streams seldom.
+        if self.aggregator.update(State::tells_of_missing_specs) {
+            tracing::info!(
+                "KEDA has opened no StreamMetricSpec here, as releases before 2.21 do not: bursts wait for the HPA's own \
+                 turn, up to 15 s"
+            );
+        }
         self.counted("IsActive", answer)
     }
 
@@ -239,13 +246,7 @@ impl ExternalScaler for Service {
             .map_err(Status::from)
             .and_then(|_| self.lease())
             .map(|lease| {
-                let only_these = self.aggregator.update(State::activity_stream_opened);
-                if only_these {
-                    tracing::info!(
-                        "KEDA has opened no StreamMetricSpec here, as releases before 2.21 do not: bursts wait for the \
-                         HPA's own turn, up to 15 s"
-                    );
-                }
+                self.aggregator.update(State::activity_stream_opened);
                 let key = key(request.get_ref());
                 let pushes = Pushes::new(self.aggregator.clone(), key, lease);
                 let answers = stream::unfold(pushes, async |mut pushes| {

@@ -80,14 +80,21 @@ impl Bursts {
 }
 
 impl State {
-    /// A stream of activity was opened. Returns true if it is to be said, for once, that streams of specs are not.
-    pub(crate) fn activity_stream_opened(&mut self, now: Instant) -> bool {
+    /// A stream of activity was opened.
+    pub(crate) fn activity_stream_opened(&mut self, now: Instant) {
+        let now = self.advance(now);
+        self.bursts.activity_streams += 1;
+        self.bursts.activity_since.get_or_insert(now);
+    }
+
+    /// Returns whether it is to be said, for once, that KEDA opens streams of activity and none of specs.
+    pub(crate) fn tells_of_missing_specs(&mut self, now: Instant) -> bool {
         let now = self.advance(now);
         let bursts = &mut self.bursts;
-        bursts.activity_streams += 1;
-        let since = *bursts.activity_since.get_or_insert(now);
         let telling = bursts.activity_streams >= TELLING_STREAMS
-            && now - since >= span(TELLING_TIME)
+            && bursts
+                .activity_since
+                .is_some_and(|since| now - since >= span(TELLING_TIME))
             && !bursts.specs_opened
             && !bursts.unopened_told;
         bursts.unopened_told |= telling;

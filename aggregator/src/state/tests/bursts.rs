@@ -367,20 +367,24 @@ fn who_waits_without_a_stream_takes_nobodys_turn() {
 
 #[test]
 fn a_keda_that_opens_no_streams_of_specs_is_told_of_once() {
-    let opened = |world: &mut World, count| {
-        let streams = (0..count).filter(|_| world.state.activity_stream_opened(world.now));
-        streams.count()
+    let told = |streams, specs| {
+        let mut world = World::with(Settings::default());
+        for _ in 0..streams {
+            world.state.activity_stream_opened(world.now);
+        }
+        if specs {
+            world.state.spec_stream_opened(&key(), &trigger());
+        }
+        let early = world.state.tells_of_missing_specs(world.now);
+        assert!(!early, "it has just come");
+        world.pass(seconds(60));
+        let asked = (0..100).filter(|_| world.state.tells_of_missing_specs(world.now));
+        asked.count()
     };
-    let mut world = World::with(Settings::default());
-    assert_eq!(opened(&mut world, 100), 0, "it has just come");
-    world.pass(seconds(120));
-    assert_eq!(opened(&mut world, 100), 1);
-
-    let mut world = World::with(Settings::default());
-    opened(&mut world, 100);
-    world.state.spec_stream_opened(&key(), &trigger());
-    world.pass(seconds(120));
-    assert_eq!(opened(&mut world, 100), 0);
+    assert_eq!(told(100, false), 1);
+    assert_eq!(told(5, false), 1);
+    assert_eq!(told(4, false), 0, "those of specs may all be elsewhere");
+    assert_eq!(told(100, true), 0);
 }
 
 proptest! {
