@@ -203,7 +203,7 @@ impl Level {
     }
 
     /// Returns the highest level that was held for so long, which is the window at most.
-    pub(crate) fn held_for(&self, time: i64, now: Moment) -> u64 {
+    fn held_for(&self, time: i64, now: Moment) -> u64 {
         self.least_since(now - time)
     }
 
